@@ -1,0 +1,27 @@
+"""Fixtures that several test files share."""
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("Agg")
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def ferplus_root():
+    "The real FER+ in FERPlus layout, or a skip that says why."
+    root = os.environ.get("PSR_FERPLUS")
+    if not root: pytest.skip("PSR_FERPLUS is not set: give it a folder with FER+ in FERPlus layout to run this test")
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory):
+    "A small set of drawn faces in FER+'s layout."
+    from psr_fer.data.synthetic import synthetic_faces
+    root = tmp_path_factory.mktemp("drawn")/"faces"
+    synthetic_faces(root, n=160, seed=1)
+    return root
