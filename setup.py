@@ -14,6 +14,11 @@ def lines(key):
     return [o.strip() for o in cfg.get(key, "").splitlines() if o.strip()]
 
 
+def pinned(): # the versions that were tested together
+    text = (here/"constraints.txt").read_text(encoding="utf-8")
+    return [o for o in text.splitlines() if o.strip() and not o.startswith("#")]
+
+
 def version():
     scope = {}
     exec((here/cfg["lib_name"]/"__init__.py").read_text(encoding="utf-8"), scope)
@@ -35,6 +40,6 @@ setup(
     packages=find_packages(include=[f"{cfg['lib_name']}*"]),
     package_data={cfg["lib_name"]: ["py.typed", "assets/*"]},
     install_requires=lines("requirements"),
-    extras_require={"dev": lines("dev_requirements")},
+    extras_require={"dev": lines("dev_requirements"), "pinned": pinned()},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},
 )

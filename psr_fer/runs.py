@@ -7,7 +7,7 @@ __all__ = ['write_whole', 'write_json', 'save_model', 'load_model', 'recipe_tabl
            'epoch_seed', 'seed_all', 'SeedEpochs', 'Keep', 'Run', 'now', 'machine', 'fit_stage', 'train_base',
            'train_upscaler', 'build', 'evaluate_model', 'train_run', 'evaluate_run']
 
-# %% ../nbs/31_runs.ipynb #448b401f
+# %% ../nbs/31_runs.ipynb #030e8d94
 import json, os, platform, random, sys, time, hashlib
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -18,12 +18,15 @@ from fastai.learner import Recorder
 from fastai.optimizer import Adam
 from safetensors.torch import load_file, save_file
 import psr_fer
+from .data.affectnet import affectnet_table
 from .data.ferplus import ferplus_table
+from .data.rafdb import rafdb_table
 from .data.table import PixelCache, SPLITS, class_counts, dls_from_table
 from .emotions import IMAGENET_STATS
+from .figures import plot_confusion, plot_history, save
 from .learner import EMA, baseline_learner, block_names, fuse_scores, psr_learner, tta_scores
 from .metrics import judge
-from .models.edsr import EDSR
+from .models.edsr import EDSR, train_sr
 from .models.psr import PSR, Baseline
 from .recipes import RECIPES, Recipe, change, get_recipe
 
@@ -72,7 +75,7 @@ def load_model(path # .safetensors file, its JSON, or a run folder
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k,v in load_file(path).items()})
     return model.eval(), about
 
-# %% ../nbs/31_runs.ipynb #1bb48702
+# %% ../nbs/31_runs.ipynb #f1aae89e
 def recipe_table(recipe:Recipe, # says which data set
                  data, # its folder
                  seed:int=0, # of a drawn validation split
@@ -80,8 +83,6 @@ def recipe_table(recipe:Recipe, # says which data set
                 )->pd.DataFrame: # table as in `psr_fer.data.table`
     "Read the data set that `recipe` is for."
     if recipe.dataset in ("ferplus","synthetic"): return ferplus_table(data, **kwargs)
-    from psr_fer.data.affectnet import affectnet_table
-    from psr_fer.data.rafdb import rafdb_table
     if recipe.dataset == "rafdb": return rafdb_table(data, seed=seed, **kwargs)
     return affectnet_table(data, n_classes=int(recipe.dataset[-1]), seed=seed, **kwargs)
 
@@ -209,7 +210,7 @@ def fit_stage(run:Run, # where it belongs
         last.unlink(missing_ok=True)
     learn.model.load_state_dict(load_file(done))
 
-# %% ../nbs/31_runs.ipynb #a188e760
+# %% ../nbs/31_runs.ipynb #e7186a19
 def _opt_func(recipe):
     from functools import partial
     return partial(Adam, decouple_wd=True)
@@ -242,10 +243,9 @@ def train_upscaler(run:Run, dls)->EDSR: # trained on pairs of the training faces
     edsr = EDSR(2, *r.sr)
     if not r.sr_epochs: return edsr
     if file.exists(): edsr.load_state_dict(load_file(file)); return edsr
-    from psr_fer.models.edsr import train_sr
     faces = dls.train.cache(dls.train.rows)
-    result = train_sr(edsr, faces, epochs=r.sr_epochs, seed=run.seed)
-    run.say(f"sr: PSNR {result['psnr']:.2f} dB on held-out training faces, bicubic {result['psnr_bicubic']:.2f} dB")
+    result = train_sr(edsr, faces, epochs=r.sr_epochs, down="mean", seed=run.seed, log=None) # the pyramid reduces by pooling
+    run.say(f"sr: PSNR {result['psnr']:.2f} dB on held-out training faces, bicubic {result['bicubic_psnr']:.2f} dB")
     write_json(run.folder/"sr.json", result)
     write_whole(file, lambda p: save_file({k: v.contiguous().clone() for k,v in edsr.state_dict().items()}, str(p)))
     return edsr
@@ -263,7 +263,7 @@ def build(run:Run, dls): # a PSR or Baseline, initialised as the recipe says
     if state is not None: run.say(f"pyramid starts from the base network: {model.load_base(state)}")
     return model
 
-# %% ../nbs/31_runs.ipynb #e68e334c
+# %% ../nbs/31_runs.ipynb #71d2dc2d
 def evaluate_model(model, # PSR or Baseline
                    dl, # one split, not shuffled
                    classes, # names
@@ -286,6 +286,7 @@ def train_run(recipe, # Recipe, or the name of one
               table=None, # the data set, already read
               say=print, # gets progress lines
               command:str=None, # how this run was started, for the record
+              ledger=None, # folder that also gets the record, as RECIPE__sSEED.json
               **read # arguments of the reader: skip_bad, protocol, fold, ...
              )->dict: # metrics, as in the folder's metrics.json
     "Train and test one recipe; a second call in the same folder goes on or returns the finished record."
@@ -295,18 +296,21 @@ def train_run(recipe, # Recipe, or the name of one
     run = Run(out, recipe, table, seed, say, command, {k: v for k,v in read.items() if k != "skip_bad"})
     run.start()
     if (out/"metrics.json").exists(): say(f"{out} is finished; --fresh would begin anew."); return json.loads((out/"metrics.json").read_text())
-    t0 = time.perf_counter()
     dls = _dls(run, recipe.size)
     model = build(run, dls)
     make = psr_learner if recipe.model == "psr" else baseline_learner
     fit_stage(run, "fit", make(dls, model=model, **_learner_args(recipe)), recipe.epochs, recipe.lr*(.5 if recipe.base else 1))
-    return _finish(run, model, dls, time.perf_counter() - t0)
+    metrics = _finish(run, model, dls)
+    if ledger is not None:
+        Path(ledger).mkdir(parents=True, exist_ok=True)
+        write_json(Path(ledger)/f"{recipe.name}__s{seed}.json", metrics)
+    return metrics
 
 def _clear(out): # only files that a run writes
     for o in (*out.glob("stage-*"), *out.glob(".best-*"), *out.glob(".last-*"), *out.glob("*.png"), *(out/k for k in ("config.json","history.csv","metrics.json","model.json","model.safetensors","sr.json","test.npz"))): o.unlink(missing_ok=True)
 
-# %% ../nbs/31_runs.ipynb #c71c5374
-def _finish(run, model, dls, seconds):
+# %% ../nbs/31_runs.ipynb #8016b021
+def _finish(run, model, dls): # judge, save, record
     r = run.recipe
     about = dict(classes=run.classes, recipe=r.name, seed=run.seed, protocol=run.table.attrs.get("protocol"), dataset=r.dataset, read=run.read)
     valid, *_ = evaluate_model(model, dls.valid, run.classes, r.views, r.views_n, run.seed)
@@ -319,7 +323,9 @@ def _finish(run, model, dls, seconds):
     metrics = dict(recipe=r.name, seed=run.seed, selected=f"epoch {best['epoch'] + 1} of {r.epochs} by WA on the validation split; the test split was read once, after that",
         valid=valid, test=test, test_plain={k: plain[k] for k in ("wa","ua","macro_f1")}, views=f"{r.views} x {r.views_n}",
         minutes=round(trained/60, 1), parameters=sum(p.numel() for p in model.parameters()), data=fingerprint(run.table), command=run.command, finished=now(), **machine())
-    if getattr(model, "fusion", None) is not None: metrics["fusion_weights"] = [round(float(o), 4) for o in model.fusion_weights()]
+    if getattr(model, "fusion", None) is not None: metrics["fusion_weights"] = {k: round(v, 4) for k,v in model.fusion_weights().items()}
+    save(plot_history({r.name: pd.DataFrame(run.history)}), run.folder/"history.png")
+    save(plot_confusion({r.name: test}, run.classes), run.folder/"confusion.png")
     write_json(run.folder/"metrics.json", metrics)
     run.say(f"test: WA {test['wa']:.2%} UA {test['ua']:.2%} macro-F1 {test['macro_f1']:.2%} ({metrics['views']} views; without: WA {plain['wa']:.2%}); {metrics['minutes']} minutes of training; {run.folder}")
     return metrics

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-import torch
 
 matplotlib.use("Agg")
-torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")

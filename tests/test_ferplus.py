@@ -69,8 +69,10 @@ def test_every_layout_reads_to_the_same_faces(tmp_path, layout):
     assert set(t["width"]) == {48} and t.attrs["grey"]
     if layout != "classes": np.testing.assert_allclose(t[list(EMOTIONS)].sum(axis=1), 1)
     x, y = ferplus_dls(tmp_path, size=32, bs=4, soft=layout != "classes", augment=None)[1].one_batch()
+    assert x.shape == (4, 3, 32, 32)
+    if layout == "classes": return  # there, faces come by the folders' names
     want = (37*16 % 256/255 - .485)/.229
-    assert x.shape == (4, 3, 32, 32) and abs(float(x[0, 0].mean()) - want) < 1e-4  # row 16 is the first of PublicTest
+    assert abs(float(x[0, 0].mean()) - want) < 1e-4  # row 16 is the first of PublicTest
     assert y.tolist() == [0, 0, 1, 1]
 
 
@@ -130,7 +132,7 @@ def drop_usage(usage): return lambda root: _csv(root, lambda rows: [o for o in r
 
 def truncate(root):
     p = root/"FER2013Train/fer0000003.png"
-    p.write_bytes(p.read_bytes()[:60])
+    p.write_bytes(p.read_bytes()[:-12])
 
 
 BROKEN = {

@@ -269,3 +269,14 @@ def test_bad_faces_are_refused(bad, word):
 def test_drawing_needs_no_torch():
     code = "import sys; from psr_fer.data.synthetic import draw_face; draw_face(size=32); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_contempt_lifts_one_corner_of_the_mouth_and_one_brow(side):
+    p = S.face_params("contempt", 1, 96, 2)
+    x, _, upper, lower, _ = S._lips(S.SimpleNamespace(**{**p, **S.ACTIONS, "smirk": float(side)}))
+    left, right = upper[0], upper[-1] # y runs down
+    assert side*(left-right) > .1 and (lower >= upper).all() and (np.diff(x) > 0).all()
+    acts = [S.draw_actions(np.random.default_rng(o), "contempt", 1) for o in range(40)]
+    assert all(o["smirk"]*o["brow_single"] > 0 and abs(o["smirk"]) > .8 for o in acts)
+    assert 8 < sum(o["smirk"] > 0 for o in acts) < 32 # either side

@@ -158,11 +158,12 @@ def _read_numbers(lay):
         rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names]), split, d["exp"], lay.rel(file), d["row"]))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/04_data.affectnet.ipynb #42babd2f
+# %% ../../nbs/04_data.affectnet.ipynb #ee32b40c
 def _read_folders(lay):
-    rows = read_folders(lay, lay.files["parts"])
-    if "test" not in lay.files["parts"]: rows["split"] = rows["split"].replace("valid", "test")
-    return rows
+    return _valid_is_test(lay, read_folders(lay, lay.files["parts"]))
+
+def _valid_is_test(lay, rows): # AffectNet's validation split, unless the copy has a test split besides
+    return rows if "test" in lay.files["parts"] else rows.assign(split=rows["split"].replace("valid", "test"))
 
 def _own_codes(rows): # numbers that the pictures' names begin with, or None unless all do
     own = rows["path"].str.extract(r"/(\d{1,2})_\d+_[0-9a-f]{8,}\.\w+$", expand=False)
@@ -177,11 +178,12 @@ def _agree(rows, own): # class folders against the numbers in the names
     for i in np.flatnonzero(off): bad[i] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but its name says {own[i]}."
     return rows.assign(code=own, bad=pd.Series(bad, dtype=object))
 
-# %% ../../nbs/04_data.affectnet.ipynb #fd9033ba
+# %% ../../nbs/04_data.affectnet.ipynb #a53d087e
 def _read_yolo(lay):
     rows = []
     for split,part in lay.files["parts"].items():
         pictures = _pictures(part/"images")
+        stems = sorted({*pictures, *(o[:-4] for o in names_in(part/"labels") if o.endswith(".txt"))})
         def one(o):
             try: lines = [l.split() for l in (part/"labels"/f"{o}.txt").read_text().splitlines() if l.strip()]
             except OSError: return "", f"{pictures[o]} has no labels/{o}.txt."
@@ -192,9 +194,10 @@ def _read_yolo(lay):
             if len(box) != 4: return "", "it is not a class number and four numbers."
             if not all(0 <= v <= 1 for v in box): return "", f"the face box {box} is outside the picture; its numbers must be in 0 to 1."
             return lines[0][0], None
-        said = _many(one, list(pictures))
-        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", pictures.values()), split, [o[0] for o in said], [f"{lay.rel(part)}/labels/{o}.txt" for o in pictures], bad=[o[1] for o in said]))
-    return pd.concat(rows, ignore_index=True)
+        said = _many(one, stems)
+        path = joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in stems])
+        rows.append(raw_rows(path, split, [o[0] for o in said], [f"{lay.rel(part)}/labels/{o}.txt" for o in stems], bad=[o[1] for o in said]))
+    return _valid_is_test(lay, pd.concat(rows, ignore_index=True))
 
 def _yolo_names(lay): # {number: name} from data.yaml, or None
     for file in (lay.base/"data.yaml", lay.root/"data.yaml"):
@@ -216,8 +219,7 @@ def _read_labels(lay, classes):
     if off and classes not in ("csv","folders"):
         refuse(lay.root, f"folders and labels.csv name different expressions for {off:,} of {len(d):,} pictures; pass classes='csv' to believe the list, or classes='folders' to believe the folders.", lay.rel(file))
     rows = raw_rows(path, split, folder if classes == "folders" else d["label"], lay.rel(file), d["row"])
-    if "test" not in lay.files["parts"]: rows["split"] = rows["split"].replace("valid", "test")
-    return rows
+    return _valid_is_test(lay, rows)
 
 # %% ../../nbs/04_data.affectnet.ipynb #c88de8b6
 _readers = {"original": _read_original, "npy": _read_npy, "phase": _read_phase, "lists": _read_lists, "numbers": _read_numbers, "folders": _read_folders, "yolo": _read_yolo}
@@ -248,14 +250,15 @@ def _settle(lay, rows, classes): # -> (rows, {number: name}, words)
     refuse(lay.root, f"its classes are numbered {found[0]} to {found[-1]}, which copies of AffectNet do in different orders, and the counts do not tell which; "
         f"pass classes= with the names in the order of the numbers, or the name of a known order: {hint}.", lay.rel(lay.base) if lay.base != lay.root else None)
 
-# %% ../../nbs/04_data.affectnet.ipynb #8ea12855
+# %% ../../nbs/04_data.affectnet.ipynb #44b0d94e
 def cut_share(table:pd.DataFrame, # faces, with path, label and split
               share:float, # share of train that moves, in (0,1)
               to:str="valid", # split that it moves to
               seed:int=0 # draws the faces
              )->pd.DataFrame: # the table with some of train in `to`
     "Move a stratified share of train to another split; the same faces whatever the order of the rows."
-    train = np.flatnonzero((table["split"] == "train").to_numpy())
+    train = np.flatnonzero(((table["split"] == "train") & table["label"].isin(EMOTIONS)).to_numpy()) # bad labels are no class to draw from
+    if not len(train): return table # the empty split is told later, with everything else
     train = train[np.argsort(table["path"].to_numpy(dtype=object)[train], kind="stable")]
     label = table["label"].to_numpy(dtype=object)[train]
     try: _, moved = train_test_split(train, test_size=share, random_state=seed, stratify=label)

@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['VOTES', 'PROTOCOLS', 'USAGES', 'FOLDERS', 'vote_labels', 'ferplus_layout', 'ferplus_table', 'ferplus_dls']
 
-# %% ../../nbs/02_data.ferplus.ipynb #c05a6703
+# %% ../../nbs/02_data.ferplus.ipynb #8b65ec2e
 import csv
 from pathlib import Path
 import numpy as np, pandas as pd
-from fastcore.meta import delegates
 from fastai.data.core import DataLoaders
-from ..emotions import EMOTIONS, TABLE3, emotion, is_emotion
-from .table import DataError, Problem, class_counts, dls_from_table, finish_table, label_prior
+from ..emotions import EMOTIONS, emotion, is_emotion
+from .table import DataError, Problem, dls_from_table, finish_table
 
 # %% ../../nbs/02_data.ferplus.ipynb #f73011d5
 VOTES = (*EMOTIONS, "unknown", "NF") # columns of fer2013new.csv and label.csv
@@ -36,7 +35,7 @@ def vote_labels(votes:np.ndarray, # (N,10) counts, columns in the order of `VOTE
     if protocol not in PROTOCOLS: raise ValueError(f"no label protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[protocol](np.asarray(votes))
 
-# %% ../../nbs/02_data.ferplus.ipynb #efdc54e8
+# %% ../../nbs/02_data.ferplus.ipynb #422d0b2c
 USAGES = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"} # words of fer2013.csv and fer2013new.csv
 FOLDERS = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
 _split_names = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "publictest": "valid",
@@ -60,7 +59,7 @@ def _class_folders(root): # split -> {class folder: emotion}, for trees like tra
     found = {}
     for part in sorted(o for o in Path(root).iterdir() if o.is_dir()) if Path(root).is_dir() else []:
         split = _split_names.get(part.name.lower()) or FOLDERS.get(part.name)
-        names = [o.name for o in part.iterdir() if o.is_dir()] if split else []
+        names = sorted(o.name for o in part.iterdir() if o.is_dir()) if split else []
         if not names: continue
         if all(is_emotion(o) for o in names): found[part.name] = split, {o: emotion(o) for o in names}
         elif set(names) <= set("01234567") and len(names) > 7: found[part.name] = split, {o: EMOTIONS[int(o)] for o in names} # column order

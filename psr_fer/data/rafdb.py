@@ -38,9 +38,9 @@ def refuse(root, # data folder
     "Raise a `DataError` with this one problem."
     raise DataError(root, [Problem(str(file or root), row, message)])
 
-# %% ../../nbs/03_data.rafdb.ipynb #4f5e04ee
+# %% ../../nbs/03_data.rafdb.ipynb #bf1fd50d
 _litter = {"thumbs.db", "desktop.ini"} # what desktops leave behind
-_suffixes = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+_suffixes = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _split_words = dict(train="train training train_set", valid="valid val validation valid_set val_set dev", test="test testing test_set")
 _splits = {word: split for split,words in _split_words.items() for word in words.split()}
 
@@ -52,7 +52,7 @@ def names_in(folder # any path
 def is_picture(name:str # name of a file
               )->bool: # True for the endings of common picture formats
     "Whether a name looks like a picture's."
-    return os.path.splitext(name)[1].lower() in _suffixes
+    return name.lower().endswith(_suffixes)
 
 def split_folders(root, # data folder, for the message
                   base # folder that may hold folders such as train, val_set, Test
@@ -64,7 +64,7 @@ def split_folders(root, # data folder, for the message
         if split is None or not (Path(base)/o).is_dir(): continue
         if split in out: refuse(root, f"{out[split].name} and {o} both look like the {split} split; remove or rename the one that does not belong.", base)
         out[split] = Path(base)/o
-    return out
+    return {o: out[o] for o in SPLITS if o in out}
 
 def has_classes(folder # a split's folder
                )->bool: # True when at least two of its folders are named like classes: a number, or an expression
@@ -87,7 +87,7 @@ def find_layout(root, # data folder
         if len(hits) > 1: refuse(root, f"holds more than one copy of {what} ({', '.join(o.base.name for o in hits)}); give the folder of the one you mean.")
         if hits: return hits[0]
 
-# %% ../../nbs/03_data.rafdb.ipynb #2924ea5e
+# %% ../../nbs/03_data.rafdb.ipynb #1c676c5a
 def raw_rows(path, # list of str, relative to the data folder
              split, # list of str, or one str for all
              code, # list of str, or one: class as written
@@ -97,14 +97,14 @@ def raw_rows(path, # list of str, relative to the data folder
             )->pd.DataFrame: # the raw rows
     "Rows as a reader finds them."
     n = len(path)
-    full = lambda o: pd.Series([o]*n if o is None or isinstance(o, str) else list(o), dtype=object)
+    full = lambda o: pd.Series([o]*n if o is None or isinstance(o, str) else o.tolist() if hasattr(o, "tolist") else list(o), dtype=object)
     return pd.DataFrame(dict(path=full(path), split=full(split), code=full(code), source=full(source), row=full(row), bad=full(bad)))
 
 def joined(prefix:str, # folder that the names are relative to, "" or ending in "/"
            names # list of str
           )->list: # paths; absolute names stay absolute, so that they are found out later
     "Names of a list as paths relative to the data folder."
-    names = [str(o).strip().replace("\\", "/") for o in names]
+    names = [o.strip().replace("\\", "/") for o in (names.tolist() if hasattr(names, "tolist") else names)]
     return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
 
 # %% ../../nbs/03_data.rafdb.ipynb #85417774
@@ -163,7 +163,7 @@ def read_folders(lay:Layout, # where
         if loose: rows.append(raw_rows(loose, split, "", lay.rel(folder), bad=[f"{o} lies in no class folder." for o in loose]))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/03_data.rafdb.ipynb #52e98332
+# %% ../../nbs/03_data.rafdb.ipynb #9fd6ed3a
 def number(text # a cell
           )->int|None: # None when it is not a whole number
     "Class number that a cell holds: 3, ' 3' and 3.0 are the same."
@@ -191,7 +191,8 @@ def by_counts(counts:dict, # number -> faces
     near = {o: [k for k,n in counts.items() if abs(n - m) <= tol*m] for o,m in official.items()}
     if any(len(o) != 1 for o in near.values()): return None
     out = {k[0]: o for o,k in near.items()}
-    return out if len(out) == len(official) else None
+    over = sum(n for k,n in counts.items() if k not in out) # numbers that the release has no class for; a few are errors
+    return out if len(out) == len(official) and over <= tol*sum(official.values()) else None
 
 def settle_codes(rows:pd.DataFrame, # raw rows
                  official, # pairs (splits counted together, name -> faces in the release)
@@ -208,13 +209,13 @@ def settle_codes(rows:pd.DataFrame, # raw rows
     if told and all(o == told[0] for o in told): return told[0], "class numbers told by their counts"
     return (default, "class numbers as released") if default else (None, "")
 
-# %% ../../nbs/03_data.rafdb.ipynb #aa49f7d4
+# %% ../../nbs/03_data.rafdb.ipynb #f5667844
 def name_rows(rows:pd.DataFrame, # raw rows
               names:dict # number -> name
              )->tuple: # (table with label instead of code and bad, its `Problem`s)
     "Name the classes of raw rows and say what is wrong with them."
     rows = rows.reset_index(drop=True)
-    path, bad = rows["path"], [o if isinstance(o, str) else None for o in rows["bad"]]
+    path, bad = rows["path"].tolist(), [o if isinstance(o, str) else None for o in rows["bad"]]
     def mark(mask, message): # message: a function of the row's position
         for i in np.flatnonzero(mask):
             if bad[i] is None: bad[i] = message(i)
@@ -222,25 +223,29 @@ def name_rows(rows:pd.DataFrame, # raw rows
     label = rows["code"].map(named)
     known = f"none of the class numbers {min(names)} to {max(names)}" if names else "no expression's name"
     mark(label.isna(), lambda i: f"{path[i]} has the label {rows['code'][i]!r}, which is {known}.")
-    mark(path.str.contains(r"^/|^\w:|(?:^|/)\.\.(?:/|$)"), lambda i: f"{path[i]} leads out of the data folder; paths must stay inside it.")
-    mark(~path.str.lower().str.endswith(tuple(_suffixes)), lambda i: f"{path[i]} is no picture file.")
+    mark([o[:1] == "/" or o[1:2] == ":" or ".." in o and ".." in o.split("/") for o in path], lambda i: f"{path[i]} leads out of the data folder; paths must stay inside it.")
+    mark([not o.lower().endswith(_suffixes) for o in path], lambda i: f"{path[i]} is no picture file.")
     table = rows.drop(columns=["code","bad"]).assign(label=label.where(label.notna(), rows["code"]))
     mark(table.duplicated(["path","split","label",*(o for o in BOX if o in table)]), lambda i: f"{path[i]} stands a second time; delete this row.")
     row = lambda i: None if pd.isna(rows["row"][i]) else int(rows["row"][i])
     return table, [Problem(rows["source"][i], row(i), o, i) for i,o in enumerate(bad) if o]
 
-# %% ../../nbs/03_data.rafdb.ipynb #d209fc05
+# %% ../../nbs/03_data.rafdb.ipynb #793225bd
 _label_lists = ("EmoLabel/list_patition_label.txt", "list_patition_label.txt", "EmoLabel/list_partition_label.txt", "list_partition_label.txt")
 _picture_folders = ("Image/aligned", "Image/aligned_224", "aligned", "aligned_224", "Image/original", "original")
 _known = {"basic", "raf-basic", "dataset", "raf-db", "rafdb"}
 _expected = ("EmoLabel/list_patition_label.txt beside Image/aligned, class folders in train/ and test/, train_labels.csv and test_labels.csv, "
              "a csv with emotion_name and is_test, pictures named like train_00001_5.jpg, or .parquet files with image and label")
 
+_own_id = re.compile(r"(?:train|test)_\d+")
+
 def face_id(path:pd.Series # of str: paths of pictures
            )->pd.Series: # of str: "train_00001", however the copy decorates the name; else the name without its ending
     "The name that the release gave each face."
-    name = path.str.rsplit("/", n=1).str[-1]
-    return name.str.extract(r"((?:train|test)_\d+)", expand=False).fillna(name.str.replace(r"\.\w+$", "", regex=True))
+    names = [o.rsplit("/", 1)[-1] for o in path.tolist()]
+    return pd.Series([found[0] if (found := _own_id.search(o)) else os.path.splitext(o)[0] for o in names], path.index, dtype=object)
+
+def _has_pictures(folder): return any(is_picture(o) for o in names_in(folder))
 
 def _suffixed(folder): # pictures whose names end in _5 or _anger
     some = [o for o in names_in(folder) if is_picture(o)][:50]
@@ -253,7 +258,7 @@ def _ending(name): # what stands behind the last _ of a name: one digit, or a wo
 def _is_meta(file): # csv file with the columns of a table of labels and splits
     with open(file, encoding="utf-8", errors="replace") as f: return {"emotion_name","is_test"} <= {o.strip(' "') for o in f.readline().strip().split(",")}
 
-# %% ../../nbs/03_data.rafdb.ipynb #4ecbc7a9
+# %% ../../nbs/03_data.rafdb.ipynb #ae163a23
 def _detect(root, base):
     first = lambda names, there: next((base/o for o in names if there(base/o)), None)
     found = lambda name, words, **files: Layout(name, root, base, f"RAF-DB: {words}", files)
@@ -268,7 +273,8 @@ def _detect(root, base):
     if meta and folder: return found("meta", f"{meta.name} with {folder.name}", meta=meta, pictures=folder)
     if len(classed) > 1 and "train" in classed:
         return found("folders", f"class folders in {', '.join(o.name for o in classed.values())}", parts=classed, csvs=csvs, key=key)
-    if "train" in csvs and len(csvs) > 1: return found("csv", f"{' and '.join(o.name for o in csvs.values())}", csvs=csvs, parts=parts, pictures=pictures)
+    direct = pictures or any(_has_pictures(o) for o in (*parts.values(), base))
+    if "train" in csvs and len(csvs) > 1 and direct: return found("csv", f"{' and '.join(o.name for o in csvs.values())}", csvs=csvs, parts=parts, pictures=pictures)
     flat = {k: o for k,o in parts.items() if _suffixed(o)} or {"": o for o in (base, pictures) if o and _suffixed(o)}
     if flat: return found("suffix", "label at the end of each file name", parts=flat)
     parquet = [d/o for d in (base, base/"data") for o in names_in(d) if o.endswith(".parquet")]
@@ -293,16 +299,17 @@ def is_rafdb(root # any folder
     else: some = [n for o in lay.files["parts"].values() for d in [o, *(o/c for c in names_in(o) if (o/c).is_dir())] for n in names_in(d)[:3] if is_picture(n)]
     return any(re.search(r"\b(?:train|test)_\d{4,5}", o) for o in some) or lay.name == "folders" and set(names_in(lay.files["parts"]["train"])) == set("1234567")
 
-# %% ../../nbs/03_data.rafdb.ipynb #ba6e7577
+# %% ../../nbs/03_data.rafdb.ipynb #c9156e3f
 def _in_folder(lay, names, folder): # list of names -> paths in `folder`, in the spelling that the files there have
-    there, aligned = set(names_in(folder)), [re.sub(r"(?:_aligned)?(\.\w+)$", r"_aligned\1", o) for o in names]
+    parts = [os.path.splitext(o) for o in names]
+    there, aligned = set(names_in(folder)), [f"{a}{'' if a.endswith('_aligned') else '_aligned'}{b}" for a,b in parts]
     hits = sum(o in there for o in names), sum(o in there for o in aligned)
     use = aligned if hits[1] > hits[0] or (not any(hits) and folder.name.startswith("aligned")) else names
     return joined(lay.prefix(folder), use)
 
 def _by_name(names): # the split that the release wrote into each picture's name
-    split = face_id(pd.Series(list(names), dtype=object)).str.extract(r"^(train|test)_\d+$", expand=False)
-    return [o if isinstance(o, str) else "" for o in split], [None if isinstance(o, str) else f"{n} is not named train_... or test_..., so its split is not known." for o,n in zip(split, names)]
+    split = [found[0].split("_")[0] if (found := _own_id.search(o)) else "" for o in names]
+    return split, [None if o else f"{n} is not named train_... or test_..., so its split is not known." for o,n in zip(split, names)]
 
 def _read_list(lay):
     if lay.files["pictures"] is None: refuse(lay.root, f"no folder of pictures beside it; expected {' or '.join(_picture_folders[:1] + _picture_folders[4:5])}.", lay.rel(lay.files["key"]))
@@ -350,7 +357,7 @@ def _read_suffix(lay):
         rows.append(raw_rows(joined(lay.prefix(folder), names), own, [_ending(o) for o in names], lay.rel(folder), bad=bad))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/03_data.rafdb.ipynb #f2b83973
+# %% ../../nbs/03_data.rafdb.ipynb #3b75ede4
 def _label_cells(lay): # rows of train_labels.csv and its like
     cells = [read_cells(lay, o, ["image","label"]).assign(split=k, source=lay.rel(o)) for k,o in lay.files["csvs"].items()]
     return pd.concat(cells, ignore_index=True) if cells else None
@@ -359,7 +366,7 @@ def _read_folders(lay):
     rows, cells = read_folders(lay, lay.files["parts"]), _label_cells(lay)
     if cells is None: return rows
     said = cells.drop_duplicates(["split","image"]).set_index(["split","image"])
-    key = pd.MultiIndex.from_arrays([rows["split"], rows["path"].str.rsplit("/", n=1).str[-1]])
+    key = pd.MultiIndex.from_arrays([rows["split"], [o.rsplit("/", 1)[-1] for o in rows["path"]]])
     same = lambda a,b: a == b or (number(a) is not None and number(a) == number(b))
     there = said.reindex(key).reset_index(drop=True)
     rows["bad"] = [b if b is not None or not isinstance(l, str) or same(c, l) else f"{p} lies in folder {c}, but {s} (row {int(r)}) says {l}."

@@ -7,23 +7,22 @@ __all__ = ['SPLITS', 'COLUMNS', 'BOX', 'Problem', 'DataError', 'settle', 'open_f
            'finish_table', 'class_counts', 'vote_shares', 'label_prior', 'PixelCache', 'TensorShares', 'SoftLabel',
            'HardLabel', 'OpenFace', 'fer_block', 'CachedDL', 'table_targets', 'dls_from_table']
 
-# %% ../../nbs/01_data.table.ipynb #75adcffe
+# %% ../../nbs/01_data.table.ipynb #eeb0e1df
 import os, hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from PIL import Image
-from fastcore.all import store_attr, L, delegates
+from PIL import Image, ImageOps
+from fastcore.foundation import L
 from fasttransform import Transform, ItemTransform, DisplayedTransform, Pipeline
-from fastai.data.all import (DataBlock, DataLoaders, Datasets, FuncSplitter, IntToFloatTensor, RegressionBlock, TfmdDL, ToTensor,
-    TransformBlock, Category, TensorCategory)
-from fastai.torch_core import TensorBase, default_device, show_title
+from fastai.data.all import Category, DataBlock, DataLoaders, IntToFloatTensor, TensorCategory, TfmdDL, ToTensor, TransformBlock
+from fastai.torch_core import TensorBase, default_device
 from fastai.vision.augment import Resize, ResizeMethod
-from fastai.vision.core import PILImage, TensorImage, TensorImageBW
+from fastai.vision.core import PILImage, TensorImage
 from ..augment import augmentation, imagenet_normalize
-from ..emotions import EMOTIONS, TABLE3, prior
+from ..emotions import EMOTIONS
 
 # %% ../../nbs/01_data.table.ipynb #ad5ed0b1
 SPLITS = ("train", "valid", "test")
@@ -64,7 +63,7 @@ def settle(table:pd.DataFrame, # rows as read, RangeIndex
     table.attrs.update(attrs, skipped=len(bad), skipped_because=[str(o) for o in problems])
     return table
 
-# %% ../../nbs/01_data.table.ipynb #9980492e
+# %% ../../nbs/01_data.table.ipynb #e56a43be
 @lru_cache(maxsize=2)
 def _pixel_rows(csv): # fer2013.csv: 48x48 grey values in one cell, separated by spaces
     d = pd.read_csv(csv, usecols=["pixels"])["pixels"]
@@ -75,20 +74,24 @@ def open_face(root, # data folder
               path:str, # picture relative to `root`; "file.csv::17" is row 17 (from 0) of a table of pixels
               box=None # (left, top, right, bottom) in pixels, or None for the whole picture
              )->Image.Image: # as stored ("L" for grey, else "RGB"), upright, cropped
-    "Open one face of a table; OSError when it is no readable picture."
+    "Open one face of a table; OSError with one sentence when it is no readable picture."
     file, _, row = str(path).partition("::")
-    if row:
-        pixels = _pixel_rows(str(Path(root)/file))[int(row)]
-        if pixels is None: raise OSError(f"{path}: not 48 x 48 values in 0 to 255")
-        return Image.fromarray(pixels)
-    im = Image.open(Path(root)/file)
-    if im.getexif().get(274, 1) != 1: # 274: orientation
-        from PIL import ImageOps
-        im = ImageOps.exif_transpose(im)
-    if box is not None and not any(pd.isna(o) for o in box): im = im.crop(tuple(int(o) for o in box))
-    return im.convert("L" if im.mode in ("L","1","I;16","LA") else "RGB")
+    try:
+        if row: return _pixel_face(Path(root)/file, int(row))
+        im = Image.open(Path(root)/file)
+        if im.getexif().get(274, 1) != 1: im = ImageOps.exif_transpose(im) # 274: orientation
+        if box is not None and not any(pd.isna(o) for o in box): im = im.crop(tuple(int(o) for o in box))
+        return im.convert("L" if im.mode in ("L","1","I;16","LA") else "RGB")
+    except Exception as e: # Pillow raises many kinds for broken files
+        raise OSError(f"{path} cannot be read ({e}); check the data with `psr-fer data`, or leave bad files out with --skip-bad (skip_bad=True).") from e
 
-# %% ../../nbs/01_data.table.ipynb #53bfff06
+def _pixel_face(csv, row): # one row of fer2013.csv
+    rows = _pixel_rows(str(csv))
+    pixels = rows[row] if row < len(rows) else None
+    if pixels is None: raise OSError("not 48 x 48 values in 0 to 255")
+    return Image.fromarray(pixels)
+
+# %% ../../nbs/01_data.table.ipynb #e8fadf3e
 _ends = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
 def look(root, # data folder
@@ -101,7 +104,7 @@ def look(root, # data folder
     if os.path.isabs(file) or os.path.normpath(file).startswith(".."): return "leads out of the data folder; paths must stay inside it"
     if not full.is_file(): return "is missing on disk"
     if row:
-        try: return (*open_face(root, path).size, True)
+        try: return (*_pixel_face(full, int(row)).size, True)
         except (OSError, ValueError) as e: return f"has a bad pixel row ({e})"
     try:
         with Image.open(full) as im: w, h, fmt, grey, turned = *im.size, im.format, im.mode in ("L","1","LA"), im.getexif().get(274, 1) > 4
@@ -212,7 +215,7 @@ def label_prior(table:pd.DataFrame, # a data set with votes
     t = table[table["split"] == split]
     return pd.DataFrame(vote_shares(t, classes), columns=classes).groupby(t["label"].to_numpy()).mean().reindex(classes)
 
-# %% ../../nbs/01_data.table.ipynb #65fa3c52
+# %% ../../nbs/01_data.table.ipynb #d7b0935a
 class PixelCache:
     "Decoded faces of one table at one size, each decoded at most once."
     def __init__(self,
@@ -239,10 +242,9 @@ class PixelCache:
 
     def decode(self, i:int # row of the table
               )->np.ndarray: # (C,H,W) uint8
-        "Open, crop and resize one face; an unreadable one raises OSError with its path."
+        "Open, crop and resize one face."
         path, box = self.places[i]
-        try: im = open_face(self.root, path, box).convert("L" if self.channels == 1 else "RGB")
-        except Exception as e: raise OSError(f"{path} cannot be read ({e}); check the data with `psr-fer data`, or drop it with skip_bad=True.") from e
+        im = open_face(self.root, path, box).convert("L" if self.channels == 1 else "RGB")
         if im.size[::-1] != self.size: im = im.resize(self.size[::-1], Image.Resampling.BILINEAR)
         a = np.asarray(im)
         return a[None] if a.ndim == 2 else a.transpose(2,0,1)

@@ -3,85 +3,83 @@
 # %% auto #0
 __all__ = ['from_authors']
 
-# %% ../../nbs/14_models.convert.ipynb #0c34953f
-import re
+# %% ../../nbs/14_models.convert.ipynb #8e72e17c
 from pathlib import Path
-from torch import Tensor
-from .stn import STN, _pair
-from .backbone import read_weights
-from .edsr import edsr_config
+from .edsr import edsr_config, read_weights
 from .psr import PSR, Baseline
+from .stn import STN
 
-# %% ../../nbs/14_models.convert.ipynb #2eef72d5
-_BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-_HEAD = {"2": "0", "4": "2", "6": "4", "8": "6"}  # place in the authors' head -> place in ours
-_LAST = 40  # place of the last convolution in the VGG16-BN that both use
+# %% ../../nbs/14_models.convert.ipynb #97c5bc6b
+_HEAD = {"2": "0", "4": "2", "6": "4", "8": "6"}  # place in their head -> place in ours
+_LAST_CONV = 40  # place of the last convolution in torchvision's VGG16-BN
 
 def _under(sd, prefix):
-    "Tensors of `sd` whose names start with `prefix`, without it."
+    "Tensors whose names start with `prefix`, without it."
     return {k[len(prefix):]: v for k, v in sd.items() if k.startswith(prefix)}
 
-def _place(name): return int(name.split(".")[0])
+def _renumbered(sd, prefix, new):
+    "Names '{i}.rest' as '{prefix}{new(i)}.rest'."
+    return {f"{prefix}{new(k.split('.', 1)[0])}.{k.split('.', 1)[1]}": v for k, v in sd.items()}
 
-def _state(source):
-    "State dict from a dict or a file, without wrappers and prefixes."
-    sd = source if isinstance(source, dict) else read_weights(source)
-    while isinstance(sd, dict) and isinstance(sd.get("model"), dict): sd = sd["model"]
-    return {k.removeprefix("module."): v for k, v in sd.items()}
-
-# %% ../../nbs/14_models.convert.ipynb #88bc6ecd
 def _head_facts(head):
-    "Classes and pooling that the tensors of the authors' head tell."
-    n_in, n_classes = head["2.weight"].shape[0], head["8.weight"].shape[0]
-    return dict(n_classes=n_classes, pool="concat" if n_in == 1024 else "avg", head="authors")
-
-def _rename_head(head): return {f"head.{_HEAD[k.split('.')[0]]}.{k.split('.', 1)[1]}": v for k, v in head.items()}
+    "Classes and pooling that the head's tensors tell."
+    lost = [k for k in ("2.weight", "4.weight", "6.weight", "8.weight") if k not in head]
+    if lost: raise ValueError(f"The state dict's head lacks {lost[0]!r}; it is not whole, or not of the authors' network.")
+    return dict(n_classes=head["8.weight"].shape[0], pool="concat" if head["2.weight"].shape[0] == 1024 else "avg", head="authors")
 
 def _fill(model, sd):
-    "Load `sd` into `model`; every tensor must find its place."
+    "`model` with the tensors `sd`, in eval mode; every tensor must have a place and every place a tensor."
     mine = model.state_dict()
     wrong = [k for k in sd if k not in mine or mine[k].shape != sd[k].shape]
-    missing = [k for k in mine if k not in sd and not k.endswith(("sub_mean.weight", "sub_mean.bias", "add_mean.weight", "add_mean.bias"))]
-    if wrong or missing: raise ValueError(f"The state dict does not fit: {len(wrong)} tensors have no place (such as {(wrong or [None])[0]!r}), "
-                                          f"{len(missing)} are missing (such as {(missing or [None])[0]!r}); is it whole, and of the authors' VGG16-BN network?")
+    missing = [k for k in mine if k not in sd and "_mean." not in k and not k.endswith("num_batches_tracked")]
+    if wrong or missing: raise ValueError(f"The state dict does not fit a VGG16-BN network of the authors: {len(wrong)} tensors have no place{wrong[:1]}, {len(missing)} are missing{missing[:1]}.")
     model.load_state_dict(sd, strict=False)
     return model.eval()
 
-# %% ../../nbs/14_models.convert.ipynb #536dfd93
-def _from_plain(sd, size):
-    "`Baseline` from the authors' plain VGG16-BN: its convolutions, then the head, under whatever prefix."
-    convs = [k for k, v in sd.items() if v.ndim == 4]
-    if len(convs) != 13: raise ValueError(f"The state dict holds {len(convs)} convolutions and no pyramid; the authors' plain VGG16-BN has 13.")
-    body = convs[0].removesuffix("0.weight")
-    feats = _under(sd, body)
-    rest = {k: v for k, v in sd.items() if not k.startswith(body)}
-    pre = next((k.removesuffix("8.weight") for k in rest if k.endswith("8.weight")), None)
-    if pre is None: raise ValueError("The state dict holds no head with a last layer '8.weight'; it is not the authors' plain VGG16-BN.")
-    head = _under(rest, pre)
-    m = Baseline("vgg16_bn", size=size, **_head_facts(head))
-    mine = set(m.state_dict())
-    out = {(k if (k := f"low.features.{o}") in mine else f"shared.features.{o}"): v for o, v in feats.items()}
-    return _fill(m, {**out, **_rename_head(head)})
-
-def from_authors(state_dict:dict|str|Path, # state dict of the authors' network, or a file that holds one
-                 size:int|tuple            # image size that it was trained at, pixels
-                )->PSR|Baseline: # in eval mode; `Baseline` for their plain VGG16-BN
-    "Build our network from a state dict of the authors' implementation."
-    sd = _state(state_dict)
-    if not any(k.startswith("pyramid_group.") for k in sd): return _from_plain(sd, size)
+# %% ../../nbs/14_models.convert.ipynb #07c8baf9
+def _pyramid(sd, size):
+    "`PSR` from the state dict of the authors' pyramid."
     n = 1 + max(int(k.split(".")[1]) for k in sd if k.startswith("pyramid_group."))
     groups = [_under(sd, f"pyramid_group.{b}.") for b in range(n)]
-    middle = range(1, n-1)
-    edsrs = [_under(groups[b], "0.") for b in middle]
-    lows = [_under(g, "1.") if b in middle else g for b, g in enumerate(groups)]
-    high, head, stn = _under(sd, "classifier.0."), _under(sd, "classifier.1.0."), _under(sd, "stn.")
-    skipped = _LAST - max(_place(k) for k, v in high.items() if v.ndim == 4)  # layers of VGG16-BN before the shared part
-    pos = sum(v.ndim == 4 for v in lows[0].values())
-    m = PSR("vgg16_bn", size=size, kstep=n-2, pos=pos, stn=bool(stn), fusion="mean", sr=[edsr_config(o) for o in edsrs], sr_range="authors", **_head_facts(head))
-    if stn and stn["fc_loc.0.weight"].shape != m.stn.fc_loc[0].weight.shape:
-        raise ValueError(f"The state dict's STN was made for another size than {size}: its linear layer takes {stn['fc_loc.0.weight'].shape[1]} numbers, not {m.stn.fc_loc[0].in_features}.")
-    out = {f"stn.{k}": v for k, v in stn.items()} | _rename_head(head)
+    edsrs, lows = [_under(g, "0.") for g in groups[1:-1]], [groups[0], *(_under(g, "1.") for g in groups[1:-1]), groups[-1]]
+    stn, high, head = _under(sd, "stn."), _under(sd, "classifier.0."), _under(sd, "classifier.1.0.")
+    convs = [int(k.split(".")[0]) for k, v in high.items() if v.ndim == 4]
+    if not convs or n not in (3, 4): raise ValueError(f"The state dict holds {n} branches and {len(convs)} shared convolutions; the authors' network has 3 or 4 branches and at least 2.")
+    first = _LAST_CONV - max(convs)  # place of the first shared layer
+    _check_stn(stn, size)
+    m = PSR("vgg16_bn", size=size, kstep=n-2, pos=sum(v.ndim == 4 for v in lows[0].values()), stn=bool(stn), fusion="mean",
+            sr=[edsr_config(o) for o in edsrs], sr_range="authors", **_head_facts(head))
+    out = {f"stn.{k}": v for k, v in stn.items()} | _renumbered(head, "head.", _HEAD.get)
     for i, o in enumerate(edsrs): out |= {f"sr.{i}.edsr.{k}": v for k, v in o.items()}
     for b, o in enumerate(lows): out |= {f"low.{b}.features.{k}": v for k, v in o.items()}
-    out |= {f"shared.features.{_place(k)+skipped}.{k.split('.', 1)[1]}": v for k, v in high.items()}
-    return _fill(m, out)
+    return _fill(m, out | _renumbered(high, "shared.features.", lambda j: int(j) + first))
+
+def _check_stn(stn, size):
+    "The STN must have been made for `size`."
+    if not stn: return
+    theirs, ours = stn["fc_loc.0.weight"].shape[1], STN(size).fc_loc[0].in_features
+    if theirs != ours: raise ValueError(f"size={size} does not fit the state dict: its STN's linear layer takes {theirs} numbers, "
+                                        f"but {ours} at this size; give the size that it was trained at.")
+
+# %% ../../nbs/14_models.convert.ipynb #bab3e7a0
+def _plain_vgg(sd, size):
+    "`Baseline` from the state dict of the authors' plain VGG16-BN."
+    convs = [k for k, v in sd.items() if v.ndim == 4]
+    if len(convs) != 13: raise ValueError(f"The state dict holds no 'pyramid_group' and {len(convs)} convolutions; the authors' plain VGG16-BN has 13.")
+    body = convs[0].removesuffix("0.weight")
+    rest = {k: v for k, v in sd.items() if not k.startswith(body)}
+    top = next((k.removesuffix("8.weight") for k in rest if k.endswith("8.weight")), "")
+    head = _under(rest, top)
+    m = Baseline("vgg16_bn", size=size, **_head_facts(head))
+    mine = m.state_dict()
+    feats = {next((n for n in (f"low.features.{k}", f"shared.features.{k}") if n in mine), k): v for k, v in _under(sd, body).items()}
+    return _fill(m, feats | _renumbered(head, "head.", lambda i: _HEAD.get(i, f"?{i}")))
+
+def from_authors(state_dict:dict|str|Path, # state dict of the authors' network, or a file that holds one
+                 size:int|tuple            # image size that it was trained at, pixels: one int, or (height, width)
+                )->PSR|Baseline: # in eval mode; a `Baseline` for their plain VGG16-BN
+    "Our network with the weights of the authors' implementation; branches, cut and classes are read off names and shapes."
+    sd = state_dict if isinstance(state_dict, dict) else read_weights(state_dict)
+    if isinstance(sd.get("model"), dict): sd = sd["model"]  # as fastai's learn.save nests it
+    sd = {k.removeprefix("module."): v for k, v in sd.items()}
+    return (_pyramid if any(k.startswith("pyramid_group.") for k in sd) else _plain_vgg)(sd, size)

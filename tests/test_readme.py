@@ -1,0 +1,81 @@
+"""README.md is what nbs/index.ipynb renders to, and what the index shows is true of the records and the notebooks."""
+import json, re, runpy, statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+from execnb.shell import CaptureShell
+from fastcore.xtras import working_directory
+
+ROOT = Path(__file__).resolve().parent.parent
+INDEX = ROOT/"nbs"/"index.ipynb"
+README = (ROOT/"README.md").read_text(encoding="utf-8")
+RECORDS = [json.loads(o.read_text(encoding="utf-8")) for o in sorted((ROOT/"results").glob("*.json"))]
+
+
+@pytest.fixture(scope="module")
+def tool(): return runpy.run_path(str(ROOT/"tools"/"render_readme.py"))
+
+
+@pytest.fixture(scope="module")
+def nb(): return nbformat.read(INDEX, 4)
+
+
+def test_readme_is_the_rendered_index(tool, nb):
+    assert README == tool["render"](nb), "run python tools/render_readme.py"
+
+
+def test_hidden_cells_and_outputs_do_not_show(tool):
+    cell = nbformat.v4.new_code_cell
+    out = [nbformat.v4.new_output("stream", text="printed\n")]
+    made = nbformat.v4.new_notebook(cells=[
+        cell("#| hide\nsecret = 1", outputs=out), cell("#| echo: false\nunseen = 2", outputs=[nbformat.v4.new_output("stream", text="seen\n")]),
+        cell("#| output: false\nshown = 3", outputs=out), nbformat.v4.new_markdown_cell("[a](00_a.ipynb) [b](../LICENSE) [c](https://c.org) [d](#d)")])
+    text = tool["render"](made)
+    assert "shown = 3" in text and "seen" in text
+    assert not [o for o in ("secret", "unseen", "printed", "#|") if o in text]
+    assert "[a](nbs/00_a.ipynb) [b](LICENSE) [c](https://c.org) [d](#d)" in text
+
+
+def test_stored_tables_are_those_of_the_records(nb):
+    shell = CaptureShell()
+    checked = 0
+    with working_directory(INDEX.parent):
+        for cell in nb.cells:
+            if cell.cell_type != "code": continue
+            hidden, shown = cell.source.startswith("#| hide"), cell.source.startswith("#| echo: false")
+            if not hidden and not shown or "chdir" in cell.source or "targets" in cell.source: continue
+            outputs = shell.run(cell.source)
+            assert not shell.exc, shell.exc
+            if shown:
+                fresh, stored = outputs[-1]["data"]["text/markdown"], cell.outputs[-1]["data"]["text/markdown"]
+                assert "".join(fresh) == "".join(stored), "run python tools/render_readme.py"
+                checked += 1
+    assert checked == 3
+
+
+def test_a_result_is_a_record_or_not_run():
+    lite = [o for o in RECORDS if o["recipe"] == "ferplus-lite"]
+    row = next(o for o in README.splitlines() if o.startswith("| `ferplus-lite` |"))
+    if not lite: assert "not run" in row
+    else: assert f"{100*lite[0]['test']['wa']:.2f}" in row
+    full = [100*o["test"]["wa"] for o in RECORDS if o["recipe"] == "rafdb-paper"]
+    row = next(o for o in README.splitlines() if o.startswith("| RAF-DB (Table 4) | WA |"))
+    assert (f"{statistics.mean(full):.2f}" if full else "not run") in row.split("|")[-2]
+
+
+def test_every_link_inside_the_repository_leads_somewhere():
+    links = [o for o in re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", README)]
+    links = [a or b for a,b in links]
+    local = [o for o in links if not re.match(r"\w+:|#", o)]
+    assert len(local) > 20
+    assert not [o for o in local if not (ROOT/o).exists()]
+    anchors = {re.sub(r"[^\w -]", "", o.lower()).replace(" ", "-") for o in re.findall(r"^#+ (.+)$", README, flags=re.M)}
+    assert not [o for o in links if o.startswith("#") and o[1:] not in anchors]
+
+
+def test_the_map_shows_every_library_notebook():
+    rows = re.findall(r"^\| .+ \| \[(.+?)\]\(nbs/(.+?)\.ipynb\) \| `psr_fer\.(.+?)` \|", README, flags=re.M)
+    there = sorted(o.stem for o in (ROOT/"nbs").glob("[0-9]*.ipynb"))
+    assert [o[1] for o in rows] == there
+    assert all(a == b and b.split("_", 1)[1] == m for a,b,m in rows)

@@ -1,0 +1,89 @@
+"""Runs: what they leave, that they go on after being killed with the same result, and that their numbers can be had again."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from psr_fer.recipes import RECIPES, get_recipe
+from psr_fer.runs import evaluate_run, load_model, train_run
+
+TINY = ["epochs=2", "base=[[24,1]]", "size=32", "sr=[1,4]", "sr_epochs=1", "views_n=2", "batch_size=16"]
+READ = dict(labels="label.csv")
+
+
+@pytest.fixture(scope="module")
+def finished(faces, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")/"whole"
+    return out, train_run(get_recipe("synthetic-demo", TINY), faces, out, seed=5, say=lambda o: None, command="test", **READ)
+
+
+def test_what_a_run_leaves(finished):
+    out, m = finished
+    config, history = json.loads((out/"config.json").read_text()), pd.read_csv(out/"history.csv")
+    assert config["seed"] == 5 and config["recipe"]["epochs"] == 2 and len(config["data"]["sha256"]) == 64
+    assert history["stage"].tolist() == ["base-1-24px", "fit", "fit"] and {"lr_stn", "lr_head", "wa", "ua", "macro_f1"} <= set(history)
+    fit = history[history["stage"] == "fit"]
+    assert m["selected"].startswith(f"epoch {fit['wa'].tolist()[::-1].index(fit['wa'].max())*-1 + 2} of 2 by WA on the validation split")
+    assert m == json.loads((out/"metrics.json").read_text()) and m["test"]["n"] == m["data"]["faces"]["test"]
+    assert len(m["fusion_weights"]) == 3 and len(m["test"]["branches"]) == 3
+    assert not [o for o in out.iterdir() if o.name.startswith(".")]  # nothing half-done left
+
+
+def test_same_numbers_from_the_saved_weights(finished, faces):
+    out, m = finished
+    got = evaluate_run(out, faces, tta=2, say=lambda o: None)
+    assert got == m["test"]
+    assert evaluate_run(out, faces, split="valid", tta=2, say=lambda o: None) == m["valid"]
+    model, about = load_model(out)
+    assert about["classes"] == list(m["test"]["recall"]) and about["config"]["size"] in ([32, 32], 32)
+
+
+def test_a_finished_run_is_not_run_again(finished, faces):
+    out, m = finished
+    before = (out/"model.safetensors").stat().st_mtime_ns
+    assert train_run(get_recipe("synthetic-demo", TINY), faces, out, seed=5, say=lambda o: None, **READ) == m
+    assert (out/"model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="holds another run \\(seed differ"): train_run(get_recipe("synthetic-demo", TINY), faces, out, seed=6, say=lambda o: None, **READ)
+
+
+def test_killed_and_started_again_ends_the_same(finished, faces, tmp_path):
+    _, m = finished
+    code = ("import torch; torch.set_num_threads(2)\nfrom psr_fer.recipes import get_recipe\nfrom psr_fer.runs import train_run\n"
+            f"train_run(get_recipe('synthetic-demo', {TINY!r}), {str(faces)!r}, {str(tmp_path/'killed')!r}, seed=5, labels='label.csv', say=lambda *a: print(*a, flush=True))")
+    history, killed = tmp_path/"killed"/"history.csv", 0
+    for rows in (1, 2):  # kill -9 after the base stage, and again after the first epoch of the pyramid
+        p = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while p.poll() is None:
+            if history.exists() and len(pd.read_csv(history)) >= rows:
+                os.kill(p.pid, signal.SIGKILL)
+                killed += 1
+                break
+            time.sleep(.02)
+        p.wait()
+    assert killed == 2 and not (tmp_path/"killed"/"metrics.json").exists()
+    again = train_run(get_recipe("synthetic-demo", TINY), faces, tmp_path/"killed", seed=5, say=lambda o: None, **READ)
+    assert again["test"] == m["test"] and again["valid"] == m["valid"]
+
+
+def test_weights_are_no_pickle_and_say_what_they_are(finished, tmp_path):
+    out, _ = finished
+    assert (out/"model.safetensors").read_bytes()[8:9] == b"{"
+    with pytest.raises(FileNotFoundError, match="a checkpoint is a .safetensors file with a .json beside it"): load_model(tmp_path/"nothing.safetensors")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_complete(name):
+    r = RECIPES[name]
+    assert r.name == name and r.source and (r.model == "psr" or "baseline" in name or "vgg16" in name)
+
+
+def test_evaluate_refuses(finished, faces):
+    out, _ = finished
+    with pytest.raises(ValueError, match="split must be one of train, valid, test"): evaluate_run(out, faces, split="dev")
+    assert torch.is_tensor(load_model(out)[0].fusion)

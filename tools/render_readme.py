@@ -1,0 +1,64 @@
+"""Run nbs/index.ipynb and write README.md from it: python tools/render_readme.py [--no-run]"""
+import posixpath, re, subprocess, sys
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+INDEX = ROOT/"nbs"/"index.ipynb"
+NOTE = "<!-- Written by tools/render_readme.py from nbs/index.ipynb; change that. -->\n\n"
+
+
+def directives(cell): # -> dict of the #| lines of a cell
+    found = re.findall(r"^#\|\s*(\w+):?[ \t]*(.*)$", cell.source, flags=re.M) if cell.cell_type == "code" else []
+    return dict(found)
+
+
+def shown(cell): # -> the cell as a reader sees it, or None
+    d = directives(cell)
+    if "hide" in d: return None
+    cell = nbformat.from_dict(cell)
+    if cell.cell_type == "code":
+        cell.source = "" if d.get("echo") == "false" else re.sub(r"^#\|.*\n", "", cell.source, flags=re.M)
+        if d.get("output") == "false": cell.outputs = []
+    return cell
+
+
+def link(m): # a link from nbs/ becomes one from the top of the repository
+    path = m[2]
+    if re.match(r"\w+:|#|/", path): return m[0]
+    return f"{m[1]}{posixpath.normpath(posixpath.join('nbs', path))})"
+
+
+def picture(m): # GitHub shows the dark twin of a light picture in its dark theme
+    alt, path = m[1], m[2]
+    dark = path.replace("-light.", "-dark.")
+    if not (ROOT/dark).exists(): return m[0]
+    return f'<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="{dark}">\n  <img alt="{alt}" src="{path}">\n</picture>'
+
+
+def render(nb): # notebook -> text of README.md
+    nb = nbformat.from_dict(nb)
+    nb.cells = [o for o in map(shown, nb.cells) if o is not None]
+    text, _ = MarkdownExporter().from_notebook_node(nb)
+    text = re.sub(r"(\]\()([^)\s]+)\)", link, text)
+    text = re.sub(r"!\[([^\]]*)\]\(([^)\s]+-light\.\w+)\)", picture, text)
+    text = re.sub(r"```python\n\s*```\n", "", text) # source that is not shown
+    return NOTE + re.sub(r"\n{3,}", "\n\n", "\n".join(o.rstrip() for o in text.splitlines())).strip() + "\n"
+
+
+def run(): # run the notebook and keep the outputs that are shown
+    bin = Path(sys.executable).parent
+    subprocess.run([bin/"nbdev-test", INDEX, "--save", "--n-workers", "0"], cwd=ROOT, check=True)
+    nb = nbformat.read(INDEX, 4)
+    for cell in nb.cells:
+        d = directives(cell)
+        if cell.cell_type == "code" and ("hide" in d or d.get("output") == "false"): cell.outputs = []
+    nbformat.write(nb, INDEX)
+    subprocess.run([bin/"nbdev-clean", "--fname", INDEX], cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    if "--no-run" not in sys.argv[1:]: run()
+    (ROOT/"README.md").write_text(render(nbformat.read(INDEX, 4)), encoding="utf-8")
