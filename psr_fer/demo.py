@@ -50,7 +50,7 @@ def branch_images(model, # a PSR
     x = PixelCache(table, table.attrs["root"], model.size)([row]).float()/255
     return [(o[0]*std + mean).clamp(0,1) for o in model.eval().images((x - mean)/std)]
 
-# %% ../nbs/34_demo.ipynb #a886f8b2
+# %% ../nbs/34_demo.ipynb #81f834bb
 def _judged(folder): # (N,) bool over the test split: judged right?
     d = np.load(Path(folder)/"test.npz")
     model, _ = load_model(folder)
@@ -58,6 +58,7 @@ def _judged(folder): # (N,) bool over the test split: judged right?
     from psr_fer.learner import fuse_scores
     return (fuse_scores(model, scores).argmax(1).numpy() == d["targets"])
 
+# %% ../nbs/34_demo.ipynb #5eeee94e
 def demo_page(out, table, runs # folder, data set, dict name -> (run folder, metrics)
              )->Path: # the page
     "Write the page of a demo."

@@ -43,7 +43,7 @@ def class_color(name # a class name
     "The colour of a class; grey-blue for names that are no emotion."
     return COLORS.get(name, "#7f8fa6")
 
-# %% ../nbs/17_figures.ipynb #07b26c4e
+# %% ../nbs/17_figures.ipynb #298d7099
 def plot_sizes(table:pd.DataFrame # a data set
               )->Figure:
     "How many faces there are of each original size, the mean of width and height (Fig. 1)."
@@ -56,6 +56,7 @@ def plot_sizes(table:pd.DataFrame # a data set
                title=f"Original sizes: {len(size):,} faces, mean {size.mean():.0f} px, sd {size.std():.0f} px")
     return fig
 
+# %% ../nbs/17_figures.ipynb #b6e2de84
 def plot_classes(table:pd.DataFrame # a data set
                 )->Figure:
     "Faces per class and split (Fig. 4)."
@@ -69,6 +70,7 @@ def plot_classes(table:pd.DataFrame # a data set
         axs[0,0].invert_yaxis()
     return fig
 
+# %% ../nbs/17_figures.ipynb #cf960b9c
 def sample_grid(table:pd.DataFrame, # a data set
                 root=None, # its folder; default: where it was read from
                 n:int=6, # faces per class
@@ -87,7 +89,7 @@ def sample_grid(table:pd.DataFrame, # a data set
             axs[0,j].set_title(name, color=class_color(name), loc="center")
     return fig
 
-# %% ../nbs/17_figures.ipynb #b6f3b683
+# %% ../nbs/17_figures.ipynb #1812bac0
 def plot_history(histories # dict from the model's name to its history table (columns stage, train_loss, valid_loss, wa)
                 )->Figure:
     "Loss and validation WA over all epochs of one or several runs."
@@ -102,6 +104,7 @@ def plot_history(histories # dict from the model's name to its history table (co
         a.legend(fontsize=7); b.legend(fontsize=7)
     return fig
 
+# %% ../nbs/17_figures.ipynb #a06efb25
 def plot_confusion(results, # dict from the model's name to what `psr_fer.metrics.judge` returned
                    classes # names, in the order of the confusion matrix
                   )->Figure:
@@ -118,6 +121,7 @@ def plot_confusion(results, # dict from the model's name to what `psr_fer.metric
             ax.set(title=f"{name}: WA {100*r['wa']:.1f}, UA {100*r['ua']:.1f}", xlabel="judged", ylabel="true")
     return fig
 
+# %% ../nbs/17_figures.ipynb #f6c75928
 def accuracy_by_size(sizes, # (N,) original size in pixels
                      right, # (N,) bool: judged right?
                      edges=(0,32,48,64,96,144,224,400,10_000) # limits of the bins, pixels
@@ -127,6 +131,7 @@ def accuracy_by_size(sizes, # (N,) original size in pixels
     g = pd.Series(np.asarray(right, float)).groupby(bins, observed=True)
     return pd.DataFrame(dict(faces=g.size(), accuracy=g.mean()))
 
+# %% ../nbs/17_figures.ipynb #be086161
 def plot_by_size(sizes, # (N,) original size in pixels
                  rights # dict from the model's name to (N,) bool
                 )->Figure:

@@ -143,7 +143,7 @@ def _learner(dls, model, loss, alpha, rates, metrics, opt_func, cbs, kwargs):
     return Learner(dls, model, loss_func=make_loss(loss, dls.vocab, alpha), splitter=split_blocks, metrics=[wa, ua, macro_f1] if metrics is None else metrics,
         opt_func=opt_func, cbs=cbs, **kwargs)
 
-# %% ../nbs/20_learner.ipynb #99ebda53
+# %% ../nbs/20_learner.ipynb #ac2a9564
 def psr_learner(dls, # DataLoaders of faces, say from `ferplus_dls`
                 arch:str="vgg16_bn", # base network, see `psr_fer.models.backbone`
                 kstep:int=1, # 1 or 2 super-resolution branches (Eq. 1)
@@ -162,6 +162,7 @@ def psr_learner(dls, # DataLoaders of faces, say from `ferplus_dls`
     if model is None: model = PSR(arch, n_classes=len(dls.vocab), size=image_size(dls), kstep=kstep, pos=pos, **(model_args or {}))
     return _learner(dls, model, loss, alpha, rates, metrics, opt_func, cbs, kwargs)
 
+# %% ../nbs/20_learner.ipynb #d528bc81
 def baseline_learner(dls, # DataLoaders of faces
                      arch:str="vgg16_bn", # network, see `psr_fer.models.backbone`
                      loss="ce", # "ce", "ls", "pdls", or a loss function

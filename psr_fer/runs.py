@@ -210,7 +210,7 @@ def fit_stage(run:Run, # where it belongs
         last.unlink(missing_ok=True)
     learn.model.load_state_dict(load_file(done))
 
-# %% ../nbs/31_runs.ipynb #e7186a19
+# %% ../nbs/31_runs.ipynb #1e83d8e4
 def _opt_func(recipe):
     from functools import partial
     return partial(Adam, decouple_wd=True)
@@ -223,6 +223,7 @@ def _dls(run, size, bs=None):
     r = run.recipe
     return dls_from_table(run.table, size=size, bs=bs or r.batch_size, soft=r.soft, augment=r.augment, seed=run.seed)
 
+# %% ../nbs/31_runs.ipynb #c050d13d
 def train_base(run:Run)->dict: # state dict of a Baseline, or None when the recipe has no base stage
     "Careful initialisation: the plain network, trained at the recipe's growing sizes."
     r, state = run.recipe, None
@@ -236,6 +237,7 @@ def train_base(run:Run)->dict: # state dict of a Baseline, or None when the reci
         state = model.state_dict()
     return state
 
+# %% ../nbs/31_runs.ipynb #d2d750ad
 def train_upscaler(run:Run, dls)->EDSR: # trained on pairs of the training faces, or as it starts when sr_epochs is 0
     "Teach the super-resolution block to undo the pyramid's own reduction on the training faces."
     r, file = run.recipe, run.stage_file("sr")
@@ -250,6 +252,7 @@ def train_upscaler(run:Run, dls)->EDSR: # trained on pairs of the training faces
     write_whole(file, lambda p: save_file({k: v.contiguous().clone() for k,v in edsr.state_dict().items()}, str(p)))
     return edsr
 
+# %% ../nbs/31_runs.ipynb #b5ba87ec
 def build(run:Run, dls): # a PSR or Baseline, initialised as the recipe says
     "The model of a run, ready for its main stage."
     r, state = run.recipe, train_base(run)
@@ -263,7 +266,7 @@ def build(run:Run, dls): # a PSR or Baseline, initialised as the recipe says
     if state is not None: run.say(f"pyramid starts from the base network: {model.load_base(state)}")
     return model
 
-# %% ../nbs/31_runs.ipynb #71d2dc2d
+# %% ../nbs/31_runs.ipynb #1e78708d
 def evaluate_model(model, # PSR or Baseline
                    dl, # one split, not shuffled
                    classes, # names
@@ -278,6 +281,7 @@ def evaluate_model(model, # PSR or Baseline
         result["branches"] = [{k: judge(scores[:,i], targets, classes)[k] for k in ("wa","ua","macro_f1")} for i in range(scores.shape[1])]
     return result, scores, targets
 
+# %% ../nbs/31_runs.ipynb #a36e7871
 def train_run(recipe, # Recipe, or the name of one
               data, # folder of the data set
               out, # folder of the run

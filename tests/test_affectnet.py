@@ -21,17 +21,19 @@ def no_contempt(counts): return {s: {o: n for o,n in c.items() if o != "contempt
 # official counts; files are looked at in the small copies below
 
 FULL = {
-    "original lists": (m.affectnet_original, RELEASED, dict(files=False, others={"train": {8: 33_088, 9: 11_645, 10: 82_415}, "test": {8: 500, 9: 500, 10: 500}}), "as released"),
-    "affectnet.csv": (m.affectnet_phase, m.AFFECTNET, dict(files=False), "as released"),
-    "8-class lists": (m.affectnet_lists, m.AFFECTNET, dict(files=False), "told by their counts"),
-    "number and exp": (m.affectnet_numbers, m.AFFECTNET, dict(files=False), "as released"),
-    "class folders": (m.affectnet_folders, m.AFFECTNET, {}, "told by their counts"),
-    "2021 release": (m.affectnet_npy, m.AFFECTNET, dict(files=False), "as released"),
+    "original lists": (m.affectnet_original, RELEASED, dict(others={"train": {8: 33_088, 9: 11_645, 10: 82_415}, "test": {8: 500, 9: 500, 10: 500}})),
+    "affectnet.csv": (m.affectnet_phase, m.AFFECTNET, {}),
+    "8-class lists": (m.affectnet_lists, m.AFFECTNET, {}),
+    "number and exp": (m.affectnet_numbers, m.AFFECTNET, {}),
+    "2021 release": (m.affectnet_npy, m.AFFECTNET, {}),
+    "class folders": (m.affectnet_folders, m.AFFECTNET, {}),
+    "class folders, own names": (m.affectnet_folders, m.AFFECTNET, dict(own_names=True)),
 }
 
-@pytest.mark.parametrize("layout", FULL)
+@pytest.mark.parametrize("layout", [o if o == "original lists" else pytest.param(o, marks=pytest.mark.slow) for o in FULL])
 def test_official_counts(layout, tmp_path):
-    make, counts, options, _ = FULL[layout]
+    make, counts, options = FULL[layout]
+    if make is not m.affectnet_folders: options = dict(options, files=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning) # the full counts are the benchmark
         t = affectnet_table(make(tmp_path, counts, **options), check_files=False)
@@ -40,6 +42,7 @@ def test_official_counts(layout, tmp_path):
     assert (c["train"] + c["valid"]).drop("happiness").to_dict() == {o: n for o,n in TABLE3["affectnet","train"].items() if o != "happiness"}
     assert (c["valid"]/(c["train"] + c["valid"]) - .05).abs().max() < 5e-4 # stratified
     assert t.attrs["classes"] == EMOTIONS and t.attrs["dataset"] == "affectnet" and is_affectnet(tmp_path)
+    assert ("told by their counts" in t.attrs["layout"]) == (layout != "class folders, own names")
     if layout == "original lists":
         notes = " ".join(t.attrs["notes"])
         assert all(o in notes for o in ("33,588 faces are left out: none", "12,145 faces are left out: uncertain", "82,915 faces are left out: no face"))

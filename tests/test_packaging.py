@@ -133,9 +133,15 @@ def built(tmp_path_factory):
     src = tmp_path_factory.mktemp("src")
     for o in SOURCES: shutil.copy(ROOT/o, src/o)
     shutil.copytree(ROOT/"psr_fer", src/"psr_fer", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    r = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", src/"dist", src], capture_output=True, text=True, cwd=src)
-    assert r.returncode == 0, r.stdout[-2000:] + r.stderr[-2000:]
-    return next((src/"dist").glob("*.tar.gz")), next((src/"dist").glob("*.whl"))
+    backend = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
+    def build(what, where): # with the setuptools that is here: isolation would download it again
+        r = subprocess.run([sys.executable, "-c", backend, what, str(src/"dist")], capture_output=True, text=True, cwd=where)
+        assert r.returncode == 0, r.stdout[-2000:] + r.stderr[-2000:]
+    build("build_sdist", src)
+    sdist = next((src/"dist").glob("*.tar.gz"))
+    with tarfile.open(sdist) as t: t.extractall(src/"unpacked", filter="data") if hasattr(tarfile, "data_filter") else t.extractall(src/"unpacked")
+    build("build_wheel", next((src/"unpacked").iterdir()))
+    return sdist, next((src/"dist").glob("*.whl"))
 
 
 def package_files(): return {o.relative_to(ROOT).as_posix() for o in (ROOT/"psr_fer").rglob("*") if o.is_file() and "__pycache__" not in o.parts and not o.name.startswith(".")}

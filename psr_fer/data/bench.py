@@ -15,7 +15,7 @@ from fastai.vision.data import ImageBlock
 from .table import dls_from_table
 from ..emotions import IMAGENET_STATS
 
-# %% ../../nbs/19_data.bench.ipynb #9b3dfae1
+# %% ../../nbs/19_data.bench.ipynb #5ef2848e
 def plain_dls(table, root, size, bs):
     "The usual fastai way: ImageBlock, Resize, aug_transforms with the settings of the paper's code."
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=lambda r: f"{root}/{r.path}", get_y=lambda r: r.label,
@@ -23,6 +23,7 @@ def plain_dls(table, root, size, bs):
         batch_tfms=[*aug_transforms(max_rotate=30., max_zoom=1.2, max_lighting=.2, max_warp=.2), Normalize.from_stats(*IMAGENET_STATS, cuda=False)])
     return block.dataloaders(table, bs=bs, num_workers=0)
 
+# %% ../../nbs/19_data.bench.ipynb #14b94314
 def _rate(dl): # faces per second of one epoch
     n, t0 = 0, time.perf_counter()
     for x,_ in dl: n += len(x)

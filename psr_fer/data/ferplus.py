@@ -35,7 +35,7 @@ def vote_labels(votes:np.ndarray, # (N,10) counts, columns in the order of `VOTE
     if protocol not in PROTOCOLS: raise ValueError(f"no label protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[protocol](np.asarray(votes))
 
-# %% ../../nbs/02_data.ferplus.ipynb #422d0b2c
+# %% ../../nbs/02_data.ferplus.ipynb #1623d43a
 USAGES = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"} # words of fer2013.csv and fer2013new.csv
 FOLDERS = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
 _split_names = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "publictest": "valid",
@@ -55,6 +55,7 @@ def ferplus_layout(root, # data folder
     if any((root/o/"label.csv").is_file() for o in folders): return "folders"
     return "classes" if _class_folders(root) else ""
 
+# %% ../../nbs/02_data.ferplus.ipynb #daa709af
 def _class_folders(root): # split -> {class folder: emotion}, for trees like train/happy and test/3
     found = {}
     for part in sorted(o for o in Path(root).iterdir() if o.is_dir()) if Path(root).is_dir() else []:
@@ -65,7 +66,7 @@ def _class_folders(root): # split -> {class folder: emotion}, for trees like tra
         elif set(names) <= set("01234567") and len(names) > 7: found[part.name] = split, {o: EMOTIONS[int(o)] for o in names} # column order
     return found if {"train","test"} <= {o[0] for o in found.values()} else {}
 
-# %% ../../nbs/02_data.ferplus.ipynb #57ea6a19
+# %% ../../nbs/02_data.ferplus.ipynb #58ecdd1c
 def _read_votes(root, file, head, first): # rows of one label file -> [(file, row, name, usage, votes or None)], problems
     out, problems = [], []
     with open(Path(root)/file, newline="", encoding="utf-8-sig") as f: rows = list(csv.reader(f))
@@ -81,6 +82,7 @@ def _read_votes(root, file, head, first): # rows of one label file -> [(file, ro
         out.append((file, i, name.strip(), usage, votes))
     return out, problems
 
+# %% ../../nbs/02_data.ferplus.ipynb #4020ac14
 def _vote_problems(rows): # -> (problems by position)
     for i,(file,row,name,usage,votes) in enumerate(rows):
         if votes is None: yield Problem(file, row, f"the votes of {name} are not ten whole numbers.", i)
@@ -88,6 +90,7 @@ def _vote_problems(rows): # -> (problems by position)
         elif not sum(votes): yield Problem(file, row, f"all ten votes of {name} are zero.", i)
         elif usage is not None and usage not in USAGES: yield Problem(file, row, f"Usage {usage!r} is none of {', '.join(USAGES)}.", i)
 
+# %% ../../nbs/02_data.ferplus.ipynb #1b36f28f
 def _votes_table(rows, problems, protocol, place): # `place` gives (path, split) of a row
     problems = list(problems)
     votes = np.array([o[4] if o[4] is not None and len(o[4]) == 10 else [0]*10 for o in rows], float).reshape(-1,10)
@@ -112,7 +115,7 @@ def _twice(table): # -> problems, notes
     notes = [f"{len(rows)} picture{'s' if len(rows) > 1 else ''} of fer2013new.csv stand{'s' if len(rows) == 1 else ''} twice in the release and count{'s' if len(rows) == 1 else ''} twice, as in the paper: {', '.join(Path(o).name for o in rows['path'])}."] if len(rows) else []
     return problems, notes
 
-# %% ../../nbs/02_data.ferplus.ipynb #5d31c5e7
+# %% ../../nbs/02_data.ferplus.ipynb #330607c0
 def _from_votes(root, layout, protocol): # the three layouts that come with votes
     root, problems, notes = Path(root), [], []
     head = ["Usage", "Image name", *VOTES]
@@ -134,6 +137,7 @@ def _from_votes(root, layout, protocol): # the three layouts that come with vote
         rows = named
     return rows, [*problems, *_vote_problems(rows)], notes, place
 
+# %% ../../nbs/02_data.ferplus.ipynb #5cfe2b02
 def _check_pixel_table(root, rows):
     d = pd.read_csv(Path(root)/"fer2013.csv", usecols=lambda o: o != "pixels")
     if "Usage" not in d: return [Problem("fer2013.csv", 1, "the header lacks Usage; needed are emotion,pixels,Usage.")]
@@ -141,7 +145,7 @@ def _check_pixel_table(root, rows):
     off = next((i for i,(u,o) in enumerate(zip(d["Usage"], rows)) if o[3] in USAGES and u != o[3]), None)
     return [] if off is None else [Problem("fer2013.csv", off + 2, f"is {d['Usage'][off]} here but {rows[off][3]} in fer2013new.csv; the two files must be in the same order.")]
 
-# %% ../../nbs/02_data.ferplus.ipynb #83d955b1
+# %% ../../nbs/02_data.ferplus.ipynb #096f6575
 def ferplus_table(root, # folder with FER+ in any of its layouts
                   labels:str="fer2013new.csv", # which vote file: "fer2013new.csv" (the paper's) or "label.csv"
                   protocol:str="paper", # rule that turns votes into a label: "paper", "microsoft" or "argmax"
@@ -166,6 +170,7 @@ def ferplus_table(root, # folder with FER+ in any of its layouts
     table.attrs.update(dataset="ferplus", protocol=protocol)
     return table
 
+# %% ../../nbs/02_data.ferplus.ipynb #10baa8a9
 def _from_class_folders(root, skip_bad, check_files): # no votes: only hard labels
     rows = [dict(path=f"{part}/{folder}/{f.name}", split=split, label=name, source=f"{part}/{folder}", row=None)
             for part,(split,names) in _class_folders(root).items() for folder,name in names.items() for f in sorted((Path(root)/part/folder).iterdir()) if not f.name.startswith(".")]

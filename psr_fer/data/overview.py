@@ -15,7 +15,7 @@ from .table import DataError, Problem, class_counts, label_prior
 from ..emotions import EMOTIONS, TABLE3, prior
 from ..figures import plot_classes, plot_sizes, sample_grid, save
 
-# %% ../../nbs/18_data.overview.ipynb #af72a9bd
+# %% ../../nbs/18_data.overview.ipynb #9f7ae15a
 def find_dataset(root # folder
                 )->str: # "ferplus", "rafdb" or "affectnet"
     "Which data set a folder holds, by names only; DataError when it is none."
@@ -26,6 +26,7 @@ def find_dataset(root # folder
     if ferplus_layout(root): return "ferplus"
     raise DataError(root, [Problem(str(root), None, "holds none of FER+, RAF-DB and AffectNet in a known layout; the README lists the layouts.")])
 
+# %% ../../nbs/18_data.overview.ipynb #cc58c3ad
 def read_dataset(root, # folder
                  labels="fer2013new.csv", protocol="paper", # FER+ only
                  n_classes=None, # AffectNet only
@@ -39,7 +40,7 @@ def read_dataset(root, # folder
     table.attrs["dataset"] = name
     return table
 
-# %% ../../nbs/18_data.overview.ipynb #f5268107
+# %% ../../nbs/18_data.overview.ipynb #038d8260
 def counts_beside_paper(table:pd.DataFrame # a data set
                        )->tuple: # DataFrame with a "paper" column beside each split; number of cells compared; number equal
     "Counts per class and split, Table 3 beside them."
@@ -58,6 +59,7 @@ def counts_beside_paper(table:pd.DataFrame # a data set
     t.loc["total"] = t.sum()
     return t, cells, equal
 
+# %% ../../nbs/18_data.overview.ipynb #89ff3dbc
 def overview(root, # folder of a data set
              labels="fer2013new.csv", protocol="paper", n_classes=None, # as in `read_dataset`
              out=None, # folder for sizes.png, classes.png and samples.png

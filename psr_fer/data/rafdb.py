@@ -107,7 +107,7 @@ def joined(prefix:str, # folder that the names are relative to, "" or ending in 
     names = [o.strip().replace("\\", "/") for o in (names.tolist() if hasattr(names, "tolist") else names)]
     return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
 
-# %% ../../nbs/03_data.rafdb.ipynb #85417774
+# %% ../../nbs/03_data.rafdb.ipynb #3b798551
 def _text(lay, file):
     try: return Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError: refuse(lay.root, "is not UTF-8 text; save it as plain text.", lay.rel(file))
@@ -128,7 +128,7 @@ def read_cells(lay:Layout, # where
                needed, # names of columns that must be there
                optional=(), # columns that are read where they are
                names=None # all columns in their order, for files that come without a header
-              )->pd.DataFrame: # text of the cells, and column row: counted from 1, header included
+              )->pd.DataFrame: # text of the cells as it stands there, and column row: counted from 1, header included
     "Read columns of a csv file as text; missing columns and broken lines are refused by file and row."
     has_header = names is None or any(o in _first_line(lay, file) for o in needed)
     want = {*needed, *optional}
@@ -142,7 +142,7 @@ def read_cells(lay:Layout, # where
     d.columns = [str(o).strip() for o in d.columns]
     missing = [o for o in needed if o not in d]
     if missing: refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}.", lay.rel(file), 1)
-    d = d.fillna("").apply(lambda o: o.str.strip())
+    d = d.fillna("")
     d["row"] = np.arange(len(d)) + 1 + has_header
     return d[(d[list(needed)] != "").any(axis=1)]
 
@@ -299,7 +299,7 @@ def is_rafdb(root # any folder
     else: some = [n for o in lay.files["parts"].values() for d in [o, *(o/c for c in names_in(o) if (o/c).is_dir())] for n in names_in(d)[:3] if is_picture(n)]
     return any(re.search(r"\b(?:train|test)_\d{4,5}", o) for o in some) or lay.name == "folders" and set(names_in(lay.files["parts"]["train"])) == set("1234567")
 
-# %% ../../nbs/03_data.rafdb.ipynb #c9156e3f
+# %% ../../nbs/03_data.rafdb.ipynb #7789421b
 def _in_folder(lay, names, folder): # list of names -> paths in `folder`, in the spelling that the files there have
     parts = [os.path.splitext(o) for o in names]
     there, aligned = set(names_in(folder)), [f"{a}{'' if a.endswith('_aligned') else '_aligned'}{b}" for a,b in parts]
@@ -308,7 +308,7 @@ def _in_folder(lay, names, folder): # list of names -> paths in `folder`, in the
     return joined(lay.prefix(folder), use)
 
 def _by_name(names): # the split that the release wrote into each picture's name
-    split = [found[0].split("_")[0] if (found := _own_id.search(o)) else "" for o in names]
+    split = [found[0].split("_")[0] if (found := _own_id.search(o.rsplit("/", 1)[-1])) else "" for o in names]
     return split, [None if o else f"{n} is not named train_... or test_..., so its split is not known." for o,n in zip(split, names)]
 
 def _read_list(lay):
@@ -339,12 +339,13 @@ def _native_sizes(lay, rows): # face boxes of the release: one file per face wit
     if lay.files["pictures"].name == "original": rows[list(BOX)] = box
     return rows.assign(native_width=box[:,2] - box[:,0], native_height=box[:,3] - box[:,1], bad=pd.Series(bad, dtype=object))
 
-# %% ../../nbs/03_data.rafdb.ipynb #f8cc374d
+# %% ../../nbs/03_data.rafdb.ipynb #2c12aacd
 def _read_meta(lay): # the first column names the picture
     file = lay.files["meta"]
     with open(file, encoding="utf-8-sig") as f: key = f.readline().split(",")[0].strip() or "Unnamed: 0"
     d = read_cells(lay, file, [key,"emotion_name","is_test"], ["5_fold"])
-    test = d["is_test"].str.lower().map({"true": "test", "1": "test", "1.0": "test", "false": "train", "0": "train", "0.0": "train"})
+    said = {"true": "test", "1": "test", "1.0": "test", "false": "train", "0": "train", "0.0": "train"}
+    test = d["is_test"].map({o: said.get(o.strip().lower()) for o in d["is_test"].unique()})
     bad = [None if isinstance(o, str) else f"is_test is {v!r} instead of True or False." for o,v in zip(test, d["is_test"])]
     rows = raw_rows(_in_folder(lay, d[key].tolist(), lay.files["pictures"]), test.fillna(""), d["emotion_name"], lay.rel(file), d["row"], bad)
     return rows.assign(fold=d["5_fold"].tolist()) if "5_fold" in d else rows
@@ -357,10 +358,12 @@ def _read_suffix(lay):
         rows.append(raw_rows(joined(lay.prefix(folder), names), own, [_ending(o) for o in names], lay.rel(folder), bad=bad))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/03_data.rafdb.ipynb #3b75ede4
+# %% ../../nbs/03_data.rafdb.ipynb #ba5f74a5
 def _label_cells(lay): # rows of train_labels.csv and its like
     cells = [read_cells(lay, o, ["image","label"]).assign(split=k, source=lay.rel(o)) for k,o in lay.files["csvs"].items()]
-    return pd.concat(cells, ignore_index=True) if cells else None
+    if not cells: return None
+    cells = pd.concat(cells, ignore_index=True)
+    return cells.assign(image=cells["image"].str.strip(), label=cells["label"].str.strip())
 
 def _read_folders(lay):
     rows, cells = read_folders(lay, lay.files["parts"]), _label_cells(lay)
