@@ -41,14 +41,15 @@ def demo(
     from psr_fer.demo import run_demo
     run_demo(out, n=faces, seed=seed, sets=sets or (), say=_say)
 
-# %% ../nbs/50_cli.ipynb #04054bbe
+# %% ../nbs/50_cli.ipynb #4c735492
 @app.command()
 def data(
     root: Annotated[Path, typer.Argument(help="Folder of FER+, RAF-DB or AffectNet, in any layout.")],
     labels: Annotated[str, typer.Option(help="FER+: vote file, fer2013new.csv (the paper's) or label.csv.")] = "fer2013new.csv",
     protocol: Annotated[str, typer.Option(help="FER+: rule that makes a label of votes: paper, microsoft or argmax.")] = "paper",
     classes: Annotated[Optional[int], typer.Option(help="AffectNet: 8 or 7 classes.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder for the figures (sizes, classes, samples); none are drawn without it.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the figures: sizes, classes, samples.")] = Path("figures"),
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Print only, draw nothing.")] = False,
     skip_bad: SkipBad = False,
 ):
     """Say what a data set is, check every file, and print its counts beside the paper's.
@@ -57,9 +58,9 @@ def data(
     """
     _quiet()
     from psr_fer.data.overview import overview
-    overview(root, labels=labels, protocol=protocol, n_classes=classes, out=out, skip_bad=skip_bad, say=_say)
+    overview(root, labels=labels, protocol=protocol, n_classes=classes, out=None if no_figures else out, skip_bad=skip_bad, say=_say)
 
-# %% ../nbs/50_cli.ipynb #697499ee
+# %% ../nbs/50_cli.ipynb #69e93fef
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe; a wrong one lists them all.")],
@@ -67,6 +68,9 @@ def train(
     out: Annotated[Optional[Path], typer.Option(help="Folder of the run. [default: runs/RECIPE__sSEED]")] = None,
     seed: Seed = 0,
     sets: Sets = None,
+    labels: Annotated[Optional[str], typer.Option(help="FER+: vote file, fer2013new.csv (default) or label.csv.")] = None,
+    protocol: Annotated[Optional[str], typer.Option(help="FER+: paper (default), microsoft or argmax.")] = None,
+    fold: Annotated[Optional[int], typer.Option(help="RAF-DB: which of the five folds of train validates (default 0).")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew in a folder that holds a run.")] = False,
     ledger: Annotated[Optional[Path], typer.Option(help="Folder that also gets the run's record as one JSON file.")] = None,
     skip_bad: SkipBad = False,
@@ -79,7 +83,8 @@ def train(
     from psr_fer.recipes import get_recipe
     made = get_recipe(recipe, sets or ())
     from psr_fer.runs import train_run
-    train_run(made, data, out or Path("runs")/f"{recipe}__s{seed}", seed, fresh, say=_say, command=_command(), ledger=ledger, skip_bad=skip_bad)
+    read = {k: v for k,v in dict(labels=labels, protocol=protocol, fold=fold).items() if v is not None}
+    train_run(made, data, out or Path("runs")/f"{recipe}__s{seed}", seed, fresh, say=_say, command=_command(), ledger=ledger, skip_bad=skip_bad, **read)
 
 def _command(): return " ".join(["psr-fer", *sys.argv[1:]])
 

@@ -204,7 +204,7 @@ def fuse_scores(model, # the model that gave the scores
     "Fused log-probabilities of raw scores."
     return model.fuse(scores) if hasattr(model, "fuse") else scores[:,0].float().log_softmax(-1)
 
-# %% ../nbs/20_learner.ipynb #36900bcc
+# %% ../nbs/20_learner.ipynb #b418c5bd
 @torch.no_grad()
 def tta_scores(model, # PSR, Baseline or any classifier
                dl, # batches of (faces, targets), normalised, not augmented, not shuffled
@@ -216,13 +216,13 @@ def tta_scores(model, # PSR, Baseline or any classifier
     if views not in ("paper","flip","none"): raise ValueError(f"views must be 'paper', 'flip' or 'none', got {views!r}.")
     n, g = dict(paper=n, flip=2, none=1)[views], torch.Generator().manual_seed(seed)
     if n < 1: raise ValueError(f"tta needs at least one view, got {n}.")
-    was_training, out, targets = model.training, [], []
+    was_training, out, targets, at = model.training, [], [], 0
+    mats = [view_matrices(len(dl.dataset), k, views, g) for k in range(n)] # all at once: a face's views do not depend on its batch
     model.eval()
     for x,y in dl:
-        x, total = x.as_subclass(Tensor), 0.
-        for k in range(n):
-            m = view_matrices(len(x), k, views, g)
-            total = total + raw_scores(model, x if m is None else warp_batch(x, m)).float()
+        x, here = x.as_subclass(Tensor), slice(at, at + len(x))
+        total = sum(raw_scores(model, x if m is None else warp_batch(x, m[here])).float() for m in mats)
         out.append((total/n).cpu()); targets.append(y.as_subclass(Tensor).cpu())
+        at += len(x)
     model.train(was_training)
     return torch.cat(out), torch.cat(targets)

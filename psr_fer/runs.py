@@ -75,13 +75,15 @@ def load_model(path # .safetensors file, its JSON, or a run folder
     model.load_state_dict({k: v.float() if v.is_floating_point() else v for k,v in load_file(path).items()})
     return model.eval(), about
 
-# %% ../nbs/31_runs.ipynb #f1aae89e
+# %% ../nbs/31_runs.ipynb #a0bff7bc
 def recipe_table(recipe:Recipe, # says which data set
                  data, # its folder
                  seed:int=0, # of a drawn validation split
                  **kwargs # further arguments of the reader: skip_bad, labels, protocol, fold, ...
                 )->pd.DataFrame: # table as in `psr_fer.data.table`
     "Read the data set that `recipe` is for."
+    allowed = dict(rafdb={"fold"}, ferplus={"labels","protocol"}, synthetic={"labels","protocol"}).get(recipe.dataset, set()) | {"skip_bad","check_files"}
+    if set(kwargs) - allowed: raise ValueError(f"{', '.join(sorted(set(kwargs) - allowed))} means nothing for {recipe.dataset}; leave it out.")
     if recipe.dataset in ("ferplus","synthetic"): return ferplus_table(data, **kwargs)
     if recipe.dataset == "rafdb": return rafdb_table(data, seed=seed, **kwargs)
     return affectnet_table(data, n_classes=int(recipe.dataset[-1]), seed=seed, **kwargs)
@@ -281,7 +283,7 @@ def evaluate_model(model, # PSR or Baseline
         result["branches"] = [{k: judge(scores[:,i], targets, classes)[k] for k in ("wa","ua","macro_f1")} for i in range(scores.shape[1])]
     return result, scores, targets
 
-# %% ../nbs/31_runs.ipynb #a36e7871
+# %% ../nbs/31_runs.ipynb #677f77df
 def train_run(recipe, # Recipe, or the name of one
               data, # folder of the data set
               out, # folder of the run
@@ -296,6 +298,8 @@ def train_run(recipe, # Recipe, or the name of one
     "Train and test one recipe; a second call in the same folder goes on or returns the finished record."
     recipe, out = get_recipe(recipe) if isinstance(recipe, str) else recipe, Path(out)
     if table is None: table = recipe_table(recipe, data, seed, **read)
+    faces = ", ".join(f"{(table['split'] == o).sum():,} {o}" for o in SPLITS)
+    say(f"{table.attrs['layout']}: {faces}" + (f"; {table.attrs['skipped']} bad ones left out" if table.attrs.get("skipped") else ""))
     if fresh and out.exists(): _clear(out)
     run = Run(out, recipe, table, seed, say, command, {k: v for k,v in read.items() if k != "skip_bad"})
     run.start()

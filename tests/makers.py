@@ -114,7 +114,7 @@ def rafdb_parquet(dest, counts, named=True): # needs pyarrow
 
 # AffectNet
 
-def digest(i): return f"{i*2654435761 % 2**64:032x}" # looks like the hashes of the original file names
+def digest(split, i): return f"{(i + 10**7*(split != 'train'))*2654435761:032x}" # looks like the hashes of the original file names
 ORIGINAL = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
 
 def affectnet_original(dest, counts=AFFECTNET, others=None, files=True, folder="Manually_Annotated_file_lists/", size=(40,40)):
@@ -124,10 +124,10 @@ def affectnet_original(dest, counts=AFFECTNET, others=None, files=True, folder="
     lines = {"train": [ORIGINAL], "test": []}
     for split,i,k in faces:
         box = "-1,-1,-1,-1" if k == 10 else "4,5,30,31"
-        lines[split].append(f"{i % 7}/{split[0]}{digest(i)}.jpg,{box},1.5;2;3.5;4,{k},-0.25,{-2 if k > 7 else 0.5}")
+        lines[split].append(f"{i % 7}/{digest(split,i)}.jpg,{box},1.5;2;3.5;4,{k},-0.25,{-2 if k > 7 else 0.5}")
     write(Path(dest)/f"{folder}training.csv", lines["train"]); write(Path(dest)/f"{folder}validation.csv", lines["test"])
     for k in range(7): (Path(dest)/f"Manually_Annotated_Images/{k}").mkdir(parents=True)
-    for split,i,_ in faces if files else (): link(f"{dest}/Manually_Annotated_Images/{i % 7}/{split[0]}{digest(i)}.jpg")
+    for split,i,_ in faces if files else (): link(f"{dest}/Manually_Annotated_Images/{i % 7}/{digest(split,i)}.jpg")
     return Path(dest)
 
 def affectnet_npy(dest, counts=AFFECTNET, files=True, val="val_set", text=False):
@@ -173,7 +173,7 @@ def affectnet_folders(dest, counts=AFFECTNET, codes=AFFECTNET_CODE, splits=("tra
     for split in counts:
         for o in counts[split]: (Path(dest)/named[split]/str(codes[o])).mkdir(parents=True)
     for split,i,o in mixed(counts):
-        link(f"{dest}/{named[split]}/{codes[o]}/{f'{AFFECTNET_CODE[o]}_{i % 9}_{digest(i)}' if own_names else i}.jpg")
+        link(f"{dest}/{named[split]}/{codes[o]}/{f'{AFFECTNET_CODE[o]}_{i % 9}_{digest(split,i)}' if own_names else i}.jpg")
     return Path(dest)
 
 ALPHABETICAL = {o: i for i,o in enumerate(ORDERS["alphabetical"])}

@@ -30,7 +30,7 @@ FULL = {
     "class folders, own names": (m.affectnet_folders, m.AFFECTNET, dict(own_names=True)),
 }
 
-@pytest.mark.parametrize("layout", [o if o == "original lists" else pytest.param(o, marks=pytest.mark.slow) for o in FULL])
+@pytest.mark.parametrize("layout", [o if o == "affectnet.csv" else pytest.param(o, marks=pytest.mark.slow) for o in FULL])
 def test_official_counts(layout, tmp_path):
     make, counts, options = FULL[layout]
     if make is not m.affectnet_folders: options = dict(options, files=False)
@@ -166,7 +166,7 @@ def test_npy_files_are_never_unpickled(tmp_path):
     root = m.affectnet_npy(tmp_path/"a", SMALL)
     file = root/"train_set/annotations/1_exp.npy"; file.unlink()
     np.save(file, np.array([Evil()], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="1_exp.npy does not hold one class number"): affectnet_table(root)
+    with pytest.raises(DataError, match="1_exp.npy does not hold one class number"): affectnet_table(root, valid_share=0)
     assert len(affectnet_table(root, skip_bad=True, valid_share=0)) == 119 and not (tmp_path/"pwned").exists()
     np.load(file, allow_pickle=True); assert (tmp_path/"pwned").exists() # it would have run
 
@@ -200,7 +200,8 @@ BROKEN = {
     "name that is no picture's": (*in_list(cells(0, "1/x.csv")), r"training.csv, row 4: Manually_Annotated_Images/1/x.csv is no picture file\.", 1),
     "row twice": (m.affectnet_original, lambda d: append(d/LIST, (d/LIST).read_text().splitlines()[3]), r"training.csv, row 82: .* stands a second time; delete this row\.", 1),
     "face with two labels": (m.affectnet_original, lambda d: append(d/LIST, cells(6, "0")((d/LIST).read_text().splitlines()[first_not_neutral(d)])), r"stands more than once, with different labels or splits\.", 2),
-    "broken line": (m.affectnet_original, lambda d: append(d/LIST, "a," + ",".join("123456789") + ",b"), r"training.csv, row 82: the line cannot be read as csv", None),
+    "broken line": (m.affectnet_original, lambda d: append(d/LIST, "a," + ",".join("123456789") + ",b"), r"training.csv, row 82: the line has 11 cells instead of 9\.", 1),
+    "half a line": (m.affectnet_original, lambda d: append(d/LIST, "3/x.jpg,4,5"), r"training.csv, row 82: the line has 3 cells instead of 9\.", 1),
     "missing picture": (m.affectnet_original, lambda d: picture_of(d).unlink(), r"training.csv, row 4: .* is missing on disk\.", 1),
     "unreadable picture": (m.affectnet_original, lambda d: anew(picture_of(d), b"no picture"), r"training.csv, row 4: .* is not a picture that can be read", 1),
     "picture cut off": (m.affectnet_original, lambda d: anew(picture_of(d), picture_of(d).read_bytes()[:-20]), r"training.csv, row 4: .* ends in the middle", 1),
@@ -244,7 +245,7 @@ YOLO = {
     "box outside": ("2 .5 .5 1.5 1\n", r"the face box \[0.5, 0.5, 1.5, 1.0\] is outside the picture; its numbers must be in 0 to 1\."),
     "no box": ("2\n", r"it is not a class number and four numbers\."),
     "missing": (None, r"image0000001.jpg has no labels/image0000001.txt\."),
-    "no picture": ("alone", r"train/images/alone.jpg is missing on disk\."),
+    "no picture": ("alone", r"YOLO_format/train/images/alone.jpg is missing on disk\."),
 }
 
 @pytest.mark.parametrize("kind", YOLO)
@@ -270,6 +271,11 @@ def test_all_problems_are_told_at_once(tmp_path):
     (dict(valid_share=-.1), "valid_share must be in 0 to 1"), (dict(valid_share=.01), "a share of 0.01 of 80 training faces cannot hold every class")])
 def test_options_out_of_range(options, message, tmp_path):
     with pytest.raises(ValueError, match=message): affectnet_table(m.affectnet_npy(tmp_path, SMALL), **options)
+
+def test_what_is_wrong_is_told_before_what_cannot_be_drawn(tmp_path):
+    root = m.affectnet_npy(tmp_path, SMALL); (root/"train_set/images/3.jpg").unlink()
+    with pytest.raises(DataError, match="3.jpg is missing on disk"): affectnet_table(root, valid_share=.01)
+    with pytest.raises(ValueError, match="cannot hold every class"): affectnet_table(root, valid_share=.01, skip_bad=True)
 
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match="there is no such folder; give the folder that holds AffectNet"): affectnet_table(tmp_path/"nowhere")

@@ -5,16 +5,27 @@ import sys
 
 import pytest
 
+from psr_fer.cli import main
+from psr_fer.data.ferplus import ferplus_table
 
-def psr_fer(*args, cwd=None):
-    return subprocess.run([sys.executable, "-W", "ignore", "-c", "from psr_fer.cli import main; main()", *map(str, args)], capture_output=True, text=True, cwd=cwd)
+
+@pytest.fixture
+def psr_fer(tmp_path, monkeypatch, capsys):
+    "Run the command line in this process, in an empty folder: gives (exit code, stdout, stderr)."
+    def run(*args):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["psr-fer", *map(str, args)])
+        with pytest.raises(SystemExit) as e: main()
+        out = capsys.readouterr()
+        return e.value.code or 0, out.out, out.err
+    return run
 
 
 @pytest.mark.parametrize("args", [(), ("--help",), ("demo", "--help"), ("data", "--help"), ("train", "--help"), ("evaluate", "--help"), ("bench", "loaders", "--help")])
 def test_help_needs_no_torch(args):
     code = "import sys; sys.argv = ['psr-fer', *sys.argv[1:]]\nfrom psr_fer.cli import app\ntry: app()\nexcept SystemExit: pass\nprint('TORCH' if 'torch' in sys.modules else 'LIGHT')"
     r = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
-    assert r.stdout.strip().endswith("LIGHT") and "psr-fer" in r.stdout
+    assert r.stdout.strip().endswith("LIGHT") and "Usage: psr-fer" in r.stdout + r.stderr
     if len(args) > 1: assert "Example: psr-fer" in r.stdout
 
 
@@ -23,26 +34,33 @@ def test_help_needs_no_torch(args):
     (("train", "ferplus-lite", "--data", ".", "--set", "epoch=2"), "did you mean 'epochs'?"),
     (("train", "ferplus-lite", "--data", ".", "--set", "epochs"), "not of the form field=value"),
     (("train", "ferplus-lite", "--data", "nowhere"), "there is no such folder"),
+    (("train", "synthetic-demo", "--data", ".", "--fold", "1"), "fold means nothing for synthetic"),
     (("data", "nowhere"), "there is no such folder"),
     (("data", "."), "holds none of FER+, RAF-DB and AffectNet"),
     (("evaluate", "nowhere", "--data", "."), "is not there; a checkpoint is"),
 ])
-def test_bad_input_gets_a_sentence(tmp_path, args, words):
-    r = psr_fer(*args, cwd=tmp_path)
-    assert r.returncode == 2 and words in r.stderr and "Traceback" not in r.stderr, r.stderr
+def test_bad_input_gets_a_sentence(psr_fer, tmp_path, args, words):
+    code, _, err = psr_fer(*args)
+    assert code == 2 and words in err and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []  # nothing half-written
 
 
-def test_data_reads_counts_and_draws(faces, tmp_path):
-    r = psr_fer("data", faces, "--labels", "label.csv", "--out", tmp_path/"figures")
-    assert r.returncode == 0 and "FER+: picture folders with label.csv" in r.stdout and "Table 3:" in r.stdout and "Table 2:" in r.stdout
+def test_the_installed_command(tmp_path):
+    r = subprocess.run([sys.executable, "-W", "ignore", "-c", "from psr_fer.cli import main; main()", "data", "nowhere"], capture_output=True, text=True, cwd=tmp_path)
+    assert r.returncode == 2 and r.stderr.count("\n") <= 4 and "there is no such folder" in r.stderr and "Traceback" not in r.stderr
+
+
+def test_data_reads_counts_and_draws(psr_fer, faces, tmp_path):
+    code, out, _ = psr_fer("data", faces, "--labels", "label.csv")
+    assert code == 0 and "FER+: picture folders with label.csv" in out and "Table 3:" in out and "Table 2:" in out
     assert sorted(o.name for o in (tmp_path/"figures").iterdir()) == ["classes.png", "samples.png", "sizes.png"]
 
 
-def test_skip_bad(faces, tmp_path):
+def test_skip_bad(psr_fer, faces, tmp_path):
     shutil.copytree(faces, tmp_path/"faces")
-    (tmp_path/"faces/FER2013Train/fer0000000.png").write_text("broken")
-    r = psr_fer("data", tmp_path/"faces", "--labels", "label.csv")
-    assert r.returncode == 2 and "fer0000000.png is not a picture that can be read" in r.stderr and "--skip-bad" in r.stderr
-    r = psr_fer("data", tmp_path/"faces", "--labels", "label.csv", "--skip-bad")
-    assert r.returncode == 0 and "left out as bad: 1 faces" in r.stdout
+    bad = ferplus_table(faces, "label.csv", check_files=False)["path"][0]
+    (tmp_path/"faces"/bad).write_text("broken")
+    code, _, err = psr_fer("data", tmp_path/"faces", "--labels", "label.csv")
+    assert code == 2 and f"{bad} is not a picture that can be read" in err and "--skip-bad" in err
+    code, out, _ = psr_fer("data", tmp_path/"faces", "--labels", "label.csv", "--skip-bad", "--no-figures")
+    assert code == 0 and "left out as bad: 1 face" in out

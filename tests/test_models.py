@@ -25,10 +25,21 @@ def small(arch="vgg8_bn", **kw):
     return PSR(arch, **{"size": 48, "pos": 3, **SMALL, **kw})
 
 
+@torch.no_grad()
+def awake(m):
+    "Some parts start at zero (the STN's last layer, the last norm of a residual block, ConvNeXt's layer scale) and hide what is behind them."
+    m.stn.fc_loc[2].weight.normal_(std=0.01)
+    for k, p in m.named_parameters():
+        if k.endswith("gamma"): p.fill_(0.5)
+    for o in m.modules():
+        if isinstance(o, nn.modules.batchnorm._BatchNorm): o.weight.uniform_(0.8, 1.2); o.running_mean.uniform_(-0.1, 0.1); o.running_var.uniform_(0.8, 1.2)
+    return m
+
+
 @pytest.fixture(scope="module", params=ARCHS)
 def net(request):
     torch.manual_seed(0)
-    return PSR(request.param, size=64, pos=6, **SMALL)
+    return awake(PSR(request.param, size=64, pos=6, **SMALL))
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +56,7 @@ def test_forward_backward(net, x64):
     scores = net(x64)
     assert scores.shape == (2, 3, 8) and scores.isfinite().all()
     CELoss()(scores, Y).backward()
-    for k, p in net.named_parameters(): assert p.grad is not None and p.grad.isfinite().all(), k
-    resting = ("stn.", )  # the localisation net starts behind a linear layer of zeros
-    silent = [k for k, p in net.named_parameters() if not p.grad.any() and not k.startswith(resting)]
-    assert not silent or all(p.numel() <= 8192 for k, p in net.named_parameters() if k in silent), silent
+    for k, p in net.named_parameters(): assert p.grad is not None and p.grad.isfinite().all() and p.grad.any(), k
     net.zero_grad(set_to_none=True)
 
 
@@ -69,8 +77,8 @@ def test_low_copies_separate_high_layers_shared(net, x64):
         assert not owners[0] & owners[1] and not owners[1] & owners[2] and owners[0]
         for part, hit in ((net.low[1], {1}), (net.shared, {0, 1, 2})):
             p = next(o for o in part.parameters() if o.ndim == 4)
-            keep = p.clone(); p.mul_(1.5)
-            changed = (net.branches(x64) - before).abs().amax((0, 2)) > 1e-6
+            keep = p.clone(); p.add_(torch.randn_like(p)*0.1)
+            changed = (net.branches(x64) != before).any(2).any(0)
             p.copy_(keep)
             assert {i for i, o in enumerate(changed.tolist()) if o} == hit
         assert_close(net.branches(x64), before)
@@ -78,8 +86,6 @@ def test_low_copies_separate_high_layers_shared(net, x64):
 
 def test_fold_bn(net, x64):
     with torch.no_grad():
-        for o in net.modules():  # statistics that folding must get right
-            if isinstance(o, nn.modules.batchnorm._BatchNorm): o.running_mean.uniform_(-0.1, 0.1); o.running_var.uniform_(0.8, 1.2)
         net.eval(); folded = fold_bn(net)
         assert_close(folded(x64), net(x64), atol=1e-3, rtol=1e-3)
     n_bn = lambda m: sum(isinstance(o, nn.BatchNorm2d) for o in m.modules())
@@ -214,7 +220,8 @@ def test_training_normalises_branch_by_branch():
     assert_close(m(x), plain_scores(plain, x))
     mine, theirs = m.state_dict(), plain.state_dict()
     for k in mine: assert_close(mine[k], theirs[k])
-    assert mine["shared.features.10.num_batches_tracked"] == 3 and mine["low.0.features.1.num_batches_tracked"] == 1
+    counts = {k.split(".")[0]: v.item() for k, v in mine.items() if k.endswith("num_batches_tracked")}
+    assert counts == {"low": 1, "shared": 3, "head": 3}
 
 
 @pytest.mark.parametrize("arch", ["vgg8_bn", "resnet18"])
@@ -251,7 +258,7 @@ def test_fusion_weights_get_the_gradient_of_the_fused_squared_error():
 def test_mean_fusion_has_no_weights():
     m = small(fusion="mean"); x = torch.randn(2, 3, 48, 48)
     assert not any("fusion" in k for k, _ in m.named_parameters())
-    assert_close(m.eval()(x).exp(), m.branches(x).softmax(-1).mean(1)); assert list(m.fusion_weights().values()) == [1/3]*3
+    assert_close(m.eval()(x).exp(), m.branches(x).softmax(-1).mean(1)); assert m.fusion_weights() == pytest.approx({"1/2": 1/3, "SR x2": 1/3, "original": 1/3})
 
 
 def test_weighted_fusion_follows_its_weights():
@@ -269,7 +276,7 @@ def test_load_base_across_cuts_and_class_orders():
     assert set(m.load_base(base.state_dict())) == {"low.0", "low.1", "low.2", "shared", "head"}
     assert_close(m.branches(x)[:, 2], base(x))  # the original branch is the base network now
     m.load_base(base, rows=[2, 0, 1]); assert_close(m.branches(x)[:, 2], base(x)[:, [2, 0, 1]])
-    assert small(n_classes=5).load_base(base)["head"] == "10 of 12 tensors"
+    assert small(n_classes=5).load_base(base)["head"] == "12 of 14 tensors"
     with pytest.raises(ValueError, match="no tensors"): m.load_base({"fc.weight": torch.zeros(1)})
 
 

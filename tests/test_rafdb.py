@@ -43,6 +43,7 @@ def test_official_counts(layout, tmp_path):
     assert is_rafdb(root)
     shutil.rmtree(tmp_path)
 
+@pytest.mark.slow
 def test_official_release_with_its_pictures(tmp_path):
     t = rafdb_table(m.rafdb_list(tmp_path))
     assert class_counts(t).sum().to_dict() == dict(train=9816, valid=2455, test=3068)
@@ -172,6 +173,13 @@ def test_native_sizes(tmp_path):
     assert rafdb_table(tmp_path/"a", fold=None, check_files=False)["width"].tolist() == t["width"].tolist()
     t = rafdb_table(m.rafdb_list(tmp_path/"b", SMALL, boxes=True, pictures="Image/original"), fold=None)
     assert t["left"].eq(2).all() and (t["width"] == t["right"] - t["left"]).all()
+    (tmp_path/"b/Annotation/boundingbox/train_00003_boundingbox.txt").unlink()
+    with pytest.raises(DataError, match="train_00003.jpg has no face box in Annotation/boundingbox"): rafdb_table(tmp_path/"b")
+    m.write(tmp_path/"b/Annotation/boundingbox/train_00003_boundingbox.txt", ["0 0 41 20"])
+    with pytest.raises(DataError, match=r"train_00003.jpg has a face box \(0, 0, 41, 20\) outside its 40 x 40 pixels"): rafdb_table(tmp_path/"b")
+    (tmp_path/"a/Annotation/boundingbox/train_00003_boundingbox.txt").unlink() # aligned pictures do without
+    t = rafdb_table(tmp_path/"a", fold=None)
+    assert t.loc[face_id(t["path"]) == "train_00003", "width"].item() == 40 and any("1 faces have no box" in o for o in t.attrs["notes"])
 
 # broken copies: each kind with its sentence; n rows are dropped by skip_bad, None where nothing can be dropped
 
@@ -264,7 +272,9 @@ FOLDERS = {
     "csv and folder disagree": (lambda d: swap(d, "train_labels.csv", 3), r"train/\d/train_00003_aligned.jpg lies in folder \d, but train_labels.csv \(row 4\) says 9\.", 1),
     "csv names a missing picture": (lambda d: append(d, "train_labels.csv", "train_00777.jpg,3"), r"train_labels.csv, row 72: train_00777.jpg is in no class folder\.", 1),
     "csv without its column": (lambda d: swap(d, "train_labels.csv", 0, "image,emotion"), r"train_labels.csv, row 1: column label missing; needed are image, label\.", None),
-    "csv with a broken line": (lambda d: append(d, "train_labels.csv", "a,b,c"), r"train_labels.csv, row 72: the line cannot be read as csv", None),
+    "csv with a broken line": (lambda d: append(d, "train_labels.csv", "a,b,c"), r"train_labels.csv, row 72: the line has 3 cells instead of 2\.", 1),
+    "csv with half a line": (lambda d: append(d, "train_labels.csv", "train_00777.jpg"), r"train_labels.csv, row 72: the line has 1 cells instead of 2\.", 1),
+    "csv with an open quote": (lambda d: append(d, "train_labels.csv", '"a,3'), r"train_labels.csv(, row \d+)?: the line cannot be read as csv", None),
     "an empty csv": (lambda d: (d/"train_labels.csv").write_text(""), r"train_labels.csv: is empty; needed are the columns image, label\.", None),
     "two folders for one split": (lambda d: shutil.copytree(d/"test", d/"testing"), r"test and testing both look like the test split", None),
 }

@@ -54,7 +54,7 @@ def test_a_finished_run_is_not_run_again(finished, faces):
 
 def test_killed_and_started_again_ends_the_same(finished, faces, tmp_path):
     _, m = finished
-    code = ("import torch; torch.set_num_threads(2)\nfrom psr_fer.recipes import get_recipe\nfrom psr_fer.runs import train_run\n"
+    code = ("from psr_fer.recipes import get_recipe\nfrom psr_fer.runs import train_run\n"
             f"train_run(get_recipe('synthetic-demo', {TINY!r}), {str(faces)!r}, {str(tmp_path/'killed')!r}, seed=5, labels='label.csv', say=lambda *a: print(*a, flush=True))")
     history, killed = tmp_path/"killed"/"history.csv", 0
     for rows in (1, 2):  # kill -9 after the base stage, and again after the first epoch of the pyramid

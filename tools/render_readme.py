@@ -41,10 +41,12 @@ def picture(m): # GitHub shows the dark twin of a light picture in its dark them
 def render(nb): # notebook -> text of README.md
     nb = nbformat.from_dict(nb)
     nb.cells = [o for o in map(shown, nb.cells) if o is not None]
+    nb.metadata["language_info"] = dict(name="python") # cleaning takes it out; it colours the code
     text, _ = MarkdownExporter().from_notebook_node(nb)
     text = re.sub(r"(\]\()([^)\s]+)\)", link, text)
     text = re.sub(r"!\[([^\]]*)\]\(([^)\s]+-light\.\w+)\)", picture, text)
     text = re.sub(r"```python\n\s*```\n", "", text) # source that is not shown
+    text = re.sub(r"\n```\s*```python\n", "\n\n", text) # cells that follow each other read as one piece
     return NOTE + re.sub(r"\n{3,}", "\n\n", "\n".join(o.rstrip() for o in text.splitlines())).strip() + "\n"
 
 

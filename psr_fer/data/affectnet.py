@@ -76,7 +76,7 @@ def is_affectnet(root # any folder
     others = any(re.match(r"fer\d{5}|(?:train|test)_\d{4}|(?:Training|PublicTest|PrivateTest)_\d", o) for o in some) # FER+, RAF-DB, FER2013
     return len(inside) == 8 and not others
 
-# %% ../../nbs/04_data.affectnet.ipynb #8f1544bc
+# %% ../../nbs/04_data.affectnet.ipynb #c902f514
 _columns = ("subDirectory_filePath","face_x","face_y","face_width","face_height","facial_landmarks","expression","valence","arousal")
 _image_folders = ("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated", ".")
 
@@ -86,14 +86,16 @@ def _read_original(lay):
 def _read_original_list(lay, split, file):
     d = read_cells(lay, file, [*_columns[:5], "expression"], names=_columns)
     folders = [o for o in _image_folders if (lay.base/o).is_dir()]
-    first = d["subDirectory_filePath"].iloc[0] if len(d) else ""
+    first = d["subDirectory_filePath"].iloc[0].strip() if len(d) else ""
     folder = next((o for o in folders if (lay.base/o/first).is_file()), _image_folders[0])
     x, y, w, h = (pd.to_numeric(d[o], errors="coerce").to_numpy(float) for o in _columns[1:5])
     bad = np.full(len(d), None, object)
     bad[(w == 0) | (h <= 0)] = "the face box is empty; width and height must be at least 1."
     bad[~np.isfinite([x,y,w,h]).all(0)] = "the face box is not four numbers."
+    bad = np.where(d["bad"].notna(), d["bad"], bad)
     rows = raw_rows(joined(lay.prefix(lay.base/folder), d["subDirectory_filePath"]), split, d["expression"], lay.rel(file), d["row"], bad)
-    return rows.assign(left=x, top=y, right=x + w, bottom=y + h, no_box=w < 0)
+    box = np.nan_to_num([x, y, x + w, y + h], posinf=0, neginf=0).astype(int)
+    return rows.assign(**dict(zip(BOX, box)), no_box=w < 0)
 
 # %% ../../nbs/04_data.affectnet.ipynb #fe1b7b6f
 @lru_cache(maxsize=256)
@@ -139,11 +141,12 @@ def _read_npy(lay):
         rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures[o] for o in alone]), split, "", lay.rel(notes), bad=[f"{pictures[o]} has no annotation {o}_exp.npy." for o in alone]))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/04_data.affectnet.ipynb #7b040ec7
+# %% ../../nbs/04_data.affectnet.ipynb #d5005d2f
 def _read_phase(lay):
     d = read_cells(lay, lay.files["list"], ["phase","img_path","label"])
-    split = d["phase"].str.lower().map(dict(train="train", val="test", valid="test", validation="test", test="test"))
-    bad = [None if isinstance(o, str) else f"phase {v!r} is neither train nor val." for o,v in zip(split, d["phase"])]
+    said = dict(train="train", val="test", valid="test", validation="test", test="test")
+    split = d["phase"].map({o: said.get(o.strip().lower()) for o in d["phase"].unique()})
+    bad = [b or (None if isinstance(o, str) else f"phase {v!r} is neither train nor val.") for b,o,v in zip(d["bad"], split, d["phase"])]
     return raw_rows(joined(lay.prefix(lay.base), d["img_path"]), split.fillna(""), d["label"], lay.rel(lay.files["list"]), d["row"], bad)
 
 def _read_lists(lay):
@@ -154,8 +157,8 @@ def _read_numbers(lay):
     for split,file in lay.files["lists"].items():
         d, part = read_cells(lay, file, ["number","exp"]), lay.files["parts"][split] or lay.base/("train_set" if split == "train" else "val_set")
         pictures = _pictures(part/"images")
-        names = [str(n) if (n := number(o)) is not None else o for o in d["number"]]
-        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names]), split, d["exp"], lay.rel(file), d["row"]))
+        names = [str(n) if (n := number(o)) is not None else o.strip() for o in d["number"].tolist()]
+        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names]), split, d["exp"], lay.rel(file), d["row"], d["bad"]))
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/04_data.affectnet.ipynb #ee32b40c
@@ -178,7 +181,7 @@ def _agree(rows, own): # class folders against the numbers in the names
     for i in np.flatnonzero(off): bad[i] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but its name says {own[i]}."
     return rows.assign(code=own, bad=pd.Series(bad, dtype=object))
 
-# %% ../../nbs/04_data.affectnet.ipynb #a53d087e
+# %% ../../nbs/04_data.affectnet.ipynb #6ad0124d
 def _read_yolo(lay):
     rows = []
     for split,part in lay.files["parts"].items():
@@ -209,6 +212,7 @@ def _yolo_names(lay): # {number: name} from data.yaml, or None
 def _read_labels(lay, classes):
     file = lay.files["list"]
     d = read_cells(lay, file, ["pth","label"])
+    d["pth"], d["label"] = d["pth"].str.strip(), d["label"].str.strip()
     parts = {k: set(joined("", [f"{c}/{n}" for c in names_in(o) if (o/c).is_dir() for n in names_in(o/c)])) for k,o in lay.files["parts"].items()}
     split = [next((k for k,o in parts.items() if p in o), "train") for p in d["pth"]]
     prefix = {k: f"{lay.rel(o)}/" for k,o in lay.files["parts"].items()}
@@ -218,7 +222,7 @@ def _read_labels(lay, classes):
     off = sum(not same[o] for o in zip(folder, d["label"]))
     if off and classes not in ("csv","folders"):
         refuse(lay.root, f"folders and labels.csv name different expressions for {off:,} of {len(d):,} pictures; pass classes='csv' to believe the list, or classes='folders' to believe the folders.", lay.rel(file))
-    rows = raw_rows(path, split, folder if classes == "folders" else d["label"], lay.rel(file), d["row"])
+    rows = raw_rows(path, split, folder if classes == "folders" else d["label"], lay.rel(file), d["row"], d["bad"])
     return _valid_is_test(lay, rows)
 
 # %% ../../nbs/04_data.affectnet.ipynb #c88de8b6
@@ -269,7 +273,7 @@ def cut_share(table:pd.DataFrame, # faces, with path, label and split
     split[moved] = to
     return table.assign(split=split)
 
-# %% ../../nbs/04_data.affectnet.ipynb #f2524be2
+# %% ../../nbs/04_data.affectnet.ipynb #6f0b586b
 def affectnet_table(root, # folder with AffectNet in any of its layouts
                     n_classes:int=8, # 8, or 7 without contempt
                     valid_share:float=.05, # share of train that becomes valid; 0: all of train stays train
@@ -288,9 +292,12 @@ def affectnet_table(root, # folder with AffectNet in any of its layouts
     rows, names, how = _settle(lay, rows, classes)
     table, problems = name_rows(rows, names)
     table, problems, more = _take_classes(root, table, problems, n_classes)
-    table, drawn = _draw(table, valid_share, seed)
-    splits = [o for o in SPLITS if o != "valid" or valid_share]
-    table = finish_table(table, root, f"{lay.words} ({how})", problems, [*notes, *more, *drawn], EMOTIONS if n_classes == 8 else EMOTIONS7, skip_bad, check_files, splits)
+    finish = lambda table, notes, splits: finish_table(table, root, f"{lay.words} ({how})", problems, notes, EMOTIONS if n_classes == 8 else EMOTIONS7, skip_bad, check_files, splits)
+    try: table, drawn = _draw(table, valid_share, seed)
+    except ValueError:
+        if not skip_bad: finish(table, [], ()) # what is wrong with the faces is told first
+        raise
+    table = finish(table, [*notes, *more, *drawn], [o for o in SPLITS if o != "valid" or valid_share])
     table.attrs["notes"] += [_count_note(table, n_classes)]
     table.attrs.update(dataset="affectnet")
     return table

@@ -59,7 +59,7 @@ def counts_beside_paper(table:pd.DataFrame # a data set
     t.loc["total"] = t.sum()
     return t, cells, equal
 
-# %% ../../nbs/18_data.overview.ipynb #89ff3dbc
+# %% ../../nbs/18_data.overview.ipynb #85b779e6
 def overview(root, # folder of a data set
              labels="fer2013new.csv", protocol="paper", n_classes=None, # as in `read_dataset`
              out=None, # folder for sizes.png, classes.png and samples.png
@@ -71,7 +71,7 @@ def overview(root, # folder of a data set
     say(f"{table.attrs['layout']} ({len(table):,} faces)")
     if table.attrs.get("protocol"): say(f"labels: {labels}, protocol {table.attrs['protocol']}" if table.attrs["protocol"] in ("paper","microsoft","argmax") else f"labels: {table.attrs['protocol']}")
     for o in table.attrs["notes"]: say(f"note: {o}")
-    if table.attrs["skipped"]: say(f"left out as bad: {table.attrs['skipped']} faces")
+    if table.attrs["skipped"]: say(f"left out as bad: {table.attrs['skipped']} face{'s' if table.attrs['skipped'] > 1 else ''}")
     for o in table.attrs.get("skipped_because", [])[:20]: say(f"  {o}")
     t, cells, equal = counts_beside_paper(table)
     say("\nfaces per class\n" + t.to_string())

@@ -107,7 +107,7 @@ def joined(prefix:str, # folder that the names are relative to, "" or ending in 
     names = [o.strip().replace("\\", "/") for o in (names.tolist() if hasattr(names, "tolist") else names)]
     return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
 
-# %% ../../nbs/03_data.rafdb.ipynb #3b798551
+# %% ../../nbs/03_data.rafdb.ipynb #6719cc18
 def _text(lay, file):
     try: return Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError: refuse(lay.root, "is not UTF-8 text; save it as plain text.", lay.rel(file))
@@ -128,8 +128,8 @@ def read_cells(lay:Layout, # where
                needed, # names of columns that must be there
                optional=(), # columns that are read where they are
                names=None # all columns in their order, for files that come without a header
-              )->pd.DataFrame: # text of the cells as it stands there, and column row: counted from 1, header included
-    "Read columns of a csv file as text; missing columns and broken lines are refused by file and row."
+              )->pd.DataFrame: # text of the cells as it stands there; row, counted from 1, header included; bad, as in `raw_rows`
+    "Read columns of a csv file as text; missing columns are refused, lines with too many or too few cells are marked."
     has_header = names is None or any(o in _first_line(lay, file) for o in needed)
     want = {*needed, *optional}
     try: d = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
@@ -144,7 +144,18 @@ def read_cells(lay:Layout, # where
     if missing: refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}.", lay.rel(file), 1)
     d = d.fillna("")
     d["row"] = np.arange(len(d)) + 1 + has_header
+    if not len(d): refuse(lay.root, f"is empty; needed are the columns {', '.join(needed)}.", lay.rel(file))
+    uneven = _uneven(file)
+    d["bad"] = pd.Series([uneven.get(o) for o in d["row"].tolist()], dtype=object, index=d.index)
     return d[(d[list(needed)] != "").any(axis=1)]
+
+def _uneven(file): # {row: sentence} of the lines that have another number of cells than the first; quoted cells are left to pandas
+    out = {}
+    with open(file, encoding="utf-8-sig", errors="replace") as f:
+        n = f.readline().count(",")
+        for i,line in enumerate(f, 2):
+            if line.count(",") != n and '"' not in line and line.strip(): out[i] = f"the line has {line.count(',') + 1} cells instead of {n + 1}."
+    return out
 
 def _first_line(lay, file):
     with open(file, encoding="utf-8-sig", errors="replace") as f: return f.readline()
@@ -323,7 +334,7 @@ def _read_lists(lay):
     rows = pd.concat([read_list(lay, o, split=k) for k,o in lay.files["lists"].items()], ignore_index=True)
     return rows.assign(path=_in_folder(lay, rows["path"].tolist(), lay.files["pictures"]))
 
-# %% ../../nbs/03_data.rafdb.ipynb #ad23f497
+# %% ../../nbs/03_data.rafdb.ipynb #b50aae1c
 def _native_sizes(lay, rows): # face boxes of the release: one file per face with left, top, right, bottom in the original
     folder = next((o for o in (lay.base/"Annotation/boundingbox", lay.base/"boundingbox") if o.is_dir()), None)
     if folder is None: return rows
@@ -336,17 +347,19 @@ def _native_sizes(lay, rows): # face boxes of the release: one file per face wit
     box = np.round(box)
     empty = (box[:,2] <= box[:,0]) | (box[:,3] <= box[:,1])
     for i in np.flatnonzero(empty): bad[i] = bad[i] or f"{rows['path'][i]} has an empty face box {tuple(int(o) for o in box[i])}."
-    if lay.files["pictures"].name == "original": rows[list(BOX)] = box
+    if lay.files["pictures"].name == "original": # cut the face out
+        for i in np.flatnonzero(np.isnan(box).any(1)): bad[i] = bad[i] or f"{rows['path'][i]} has no face box in {lay.rel(folder)}."
+        rows[list(BOX)] = np.nan_to_num(box).astype(int)
     return rows.assign(native_width=box[:,2] - box[:,0], native_height=box[:,3] - box[:,1], bad=pd.Series(bad, dtype=object))
 
-# %% ../../nbs/03_data.rafdb.ipynb #2c12aacd
+# %% ../../nbs/03_data.rafdb.ipynb #0e2b48c3
 def _read_meta(lay): # the first column names the picture
     file = lay.files["meta"]
     with open(file, encoding="utf-8-sig") as f: key = f.readline().split(",")[0].strip() or "Unnamed: 0"
     d = read_cells(lay, file, [key,"emotion_name","is_test"], ["5_fold"])
     said = {"true": "test", "1": "test", "1.0": "test", "false": "train", "0": "train", "0.0": "train"}
     test = d["is_test"].map({o: said.get(o.strip().lower()) for o in d["is_test"].unique()})
-    bad = [None if isinstance(o, str) else f"is_test is {v!r} instead of True or False." for o,v in zip(test, d["is_test"])]
+    bad = [b or (None if isinstance(o, str) else f"is_test is {v!r} instead of True or False.") for b,o,v in zip(d["bad"], test, d["is_test"])]
     rows = raw_rows(_in_folder(lay, d[key].tolist(), lay.files["pictures"]), test.fillna(""), d["emotion_name"], lay.rel(file), d["row"], bad)
     return rows.assign(fold=d["5_fold"].tolist()) if "5_fold" in d else rows
 
@@ -358,7 +371,7 @@ def _read_suffix(lay):
         rows.append(raw_rows(joined(lay.prefix(folder), names), own, [_ending(o) for o in names], lay.rel(folder), bad=bad))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/03_data.rafdb.ipynb #ba5f74a5
+# %% ../../nbs/03_data.rafdb.ipynb #d2affcc2
 def _label_cells(lay): # rows of train_labels.csv and its like
     cells = [read_cells(lay, o, ["image","label"]).assign(split=k, source=lay.rel(o)) for k,o in lay.files["csvs"].items()]
     if not cells: return None
@@ -375,14 +388,15 @@ def _read_folders(lay):
     rows["bad"] = [b if b is not None or not isinstance(l, str) or same(c, l) else f"{p} lies in folder {c}, but {s} (row {int(r)}) says {l}."
                    for b,p,c,l,s,r in zip(rows["bad"], rows["path"], rows["code"], there["label"], there["source"], there["row"])]
     gone = said[~said.index.isin(key)].reset_index()
-    missing = raw_rows(gone["image"].tolist(), gone["split"], gone["label"], gone["source"], gone["row"], [f"{o} is in no class folder." for o in gone["image"]])
+    bad = [b or f"{o} is in no class folder." for b,o in zip(gone["bad"], gone["image"])]
+    missing = raw_rows(gone["image"].tolist(), gone["split"], gone["label"], gone["source"], gone["row"], bad)
     return pd.concat([rows, missing], ignore_index=True) if len(gone) else rows
 
 def _read_csv(lay): # pictures in train/ and test/, or all in one folder
     cells = _label_cells(lay)
     folder = {k: lay.files["parts"].get(k) or lay.files["pictures"] or lay.base for k in lay.files["csvs"]}
     path = [p for k,g in cells.groupby("split", sort=False) for p in _in_folder(lay, g["image"].tolist(), folder[k])]
-    return raw_rows(path, cells["split"], cells["label"], cells["source"], cells["row"])
+    return raw_rows(path, cells["split"], cells["label"], cells["source"], cells["row"], cells["bad"])
 
 def _names_by_list(lay, rows): # {number of a folder: name} by the list of the release; pictures that disagree are marked
     key = read_list(lay, lay.files["key"])
@@ -478,7 +492,7 @@ def _check_fold(fold, n_folds):
     if not isinstance(n_folds, int) or n_folds < 2: raise ValueError(f"n_folds must be a whole number of at least 2, got {n_folds!r}.")
     if fold is not None and (not isinstance(fold, int) or not 0 <= fold < n_folds): raise ValueError(f"fold must be 0 to {n_folds - 1}, or None for all of train, got {fold!r}.")
 
-# %% ../../nbs/03_data.rafdb.ipynb #f3a2f5bb
+# %% ../../nbs/03_data.rafdb.ipynb #5b5e3feb
 def rafdb_table(root, # folder with RAF-DB in any of its layouts
                 fold:int|None=0, # fold of train that becomes valid; None: all of train stays train
                 n_folds:int=5, # folds; the paper has five
@@ -495,9 +509,12 @@ def rafdb_table(root, # folder with RAF-DB in any of its layouts
     names, how = _settle(lay, rows, classes)
     table, problems = name_rows(rows, names)
     table, notes = _settle_valid(lay, table)
-    table, more = _cut_fold(table, fold, n_folds, seed)
-    splits = [o for o in SPLITS if o != "valid" or fold is not None]
-    table = finish_table(table, root, f"{lay.words} ({how})", problems, [*notes, *more], EMOTIONS7, skip_bad, check_files, splits)
+    finish = lambda table, notes, splits: finish_table(table, root, f"{lay.words} ({how})", problems, notes, EMOTIONS7, skip_bad, check_files, splits)
+    try: table, more = _cut_fold(table, fold, n_folds, seed)
+    except ValueError:
+        if not skip_bad: finish(table, [], ()) # what is wrong with the faces is told first
+        raise
+    table = finish(table, [*notes, *more], [o for o in SPLITS if o != "valid" or fold is not None])
     table = _use_native_sizes(table, lay)
     table.attrs["notes"] += [_count_note(table)]
     table.attrs.update(dataset="rafdb")

@@ -577,8 +577,8 @@ def vote_probabilities(expression:str, # shown
     p = rows[k]**(1+clear)
     return (1-.35*(1-clear))*p/p.sum()+.35*(1-clear)*rows[0]/rows[0].sum()
 
-# %% ../../nbs/05_data.synthetic.ipynb #b72eefd5
-CLASS_MIX = dict(neutral=.16, happiness=.15, surprise=.13, sadness=.13, anger=.12, disgust=.11, fear=.11, contempt=.09) # share of the faces
+# %% ../../nbs/05_data.synthetic.ipynb #f8f88624
+CLASS_MIX = dict(neutral=.14, happiness=.14, surprise=.13, sadness=.13, anger=.12, disgust=.12, fear=.11, contempt=.11) # share of the faces
 SPLIT_NAMES = dict( # folder and Usage in FER+
     train=("FER2013Train","Training"), valid=("FER2013Valid","PublicTest"), test=("FER2013Test","PrivateTest"))
 def _pick(shares, x): # the key in whose stretch of [0,1) `x` lies

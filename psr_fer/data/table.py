@@ -261,7 +261,7 @@ class PixelCache:
 
     def __len__(self): return len(self.places)
 
-# %% ../../nbs/01_data.table.ipynb #6f82bb1b
+# %% ../../nbs/01_data.table.ipynb #1361a1ae
 class TensorShares(TensorBase): pass # (C,) float32: soft label
 
 class SoftLabel(ItemTransform):
@@ -271,7 +271,8 @@ class SoftLabel(ItemTransform):
     def encodes(self, row):
         s = np.array([getattr(row, o) for o in self.names], np.float32)
         return TensorShares(torch.from_numpy(s/s.sum()))
-    def decodes(self, o:TensorShares): return Category(f"{self.names[int(o.argmax())]} {float(o.max()):.0%}")
+    def decodes(self, o:TensorShares): # fastai also casts a predicted class number to the type of the training target
+        return Category(self.names[int(o)] if o.ndim == 0 else f"{self.names[int(o.argmax())]} {float(o.max()):.0%}")
 
 class HardLabel(DisplayedTransform):
     "Target as a class number; `vocab` are the class names in the order of the model's outputs."

@@ -4,13 +4,13 @@
 __all__ = ['ALIASES', 'VGG_CFGS', 'base_network', 'Cut', 'cut_network', 'pretrained_state', 'load_pretrained', 'map_shape',
            'smallest_side']
 
-# %% ../../nbs/12_models.backbone.ipynb #ce1d5b94
+# %% ../../nbs/12_models.backbone.ipynb #00207d83
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 import torch, torchvision
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models import vgg
 from .edsr import read_weights
 
@@ -70,18 +70,26 @@ def _waists(g:fx.Graph # steps of a network
         furthest = max([furthest, *(place[o] for o in n.users)])
     return out
 
-# %% ../../nbs/12_models.backbone.ipynb #e72a17f9
+# %% ../../nbs/12_models.backbone.ipynb #75fddda5
+@contextmanager
+def _at_rest(parts):
+    "Within, `parts` are in eval mode and nothing records gradients."
+    was = {o: o.training for m in parts for o in m.modules()}
+    try:
+        with torch.no_grad():
+            for m in parts: m.eval()
+            yield
+    finally:
+        for m, t in was.items(): m.training = t
+
 def _shapes(net, g, side=128):
-    "Shape of what each step yields for a square image; nothing is computed."
-    was, out = {m: m.training for m in net.modules()}, {}
+    "Shape of what each step yields for a square image."
+    out = {}
     class Shapes(fx.Interpreter):
         def run_node(self, n):
             y = super().run_node(n); out[n] = tuple(y.shape) if isinstance(y, Tensor) else ()
             return y
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(): Shapes(net.eval(), graph=g).run(torch.empty(1, 3, side, side))
-    finally:
-        for m, t in was.items(): m.training = t
+    with _at_rest([net]): Shapes(net, graph=g).run(torch.zeros(1, 3, side, side))
     return out
 
 def _trace(net, method, arch):
@@ -167,21 +175,18 @@ def load_pretrained(parts:list, # modules that make up the network, as `cut_netw
     for m in parts: m.load_state_dict({k: sd[k] for k in m.state_dict() if k in sd and k not in missing}, strict=False)
     return missing
 
-# %% ../../nbs/12_models.backbone.ipynb #89afd7cd
+# %% ../../nbs/12_models.backbone.ipynb #a8782c7c
 def map_shape(parts:list, # modules to run one after another
               h:int, w:int # height and width of the image, pixels
              )->tuple|None: # (channels, height, width) of the feature map, None if the image is too small
-    "Shape of the feature map of an (h,w) image, found without computing anything."
-    was = {o: o.training for m in parts for o in m.modules()}
-    p = next((o for m in parts for o in m.parameters()), None)
+    "Shape of the feature map of an (h,w) image."
+    p = next((o for m in parts for o in m.parameters()), torch.empty(0))
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            x = torch.empty(1, 3, h, w) if p is None else torch.empty(1, 3, h, w, device=p.device, dtype=p.dtype)
-            for m in parts: x = m.eval()(x)
+        with _at_rest(parts):
+            x = torch.zeros(1, 3, h, w, device=p.device, dtype=p.dtype)
+            for m in parts: x = m(x)
         return tuple(x.shape[1:]) if x.ndim == 4 and x.numel() else None
     except (RuntimeError, AssertionError): return None
-    finally:
-        for m, t in was.items(): m.training = t
 
 def smallest_side(parts:list # modules to run one after another
                  )->int: # pixels
