@@ -133,6 +133,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'psr_fer.data.rafdb.code_names': ('data.rafdb.html#code_names', 'psr_fer/data/rafdb.py'),
                                     'psr_fer.data.rafdb.face_id': ('data.rafdb.html#face_id', 'psr_fer/data/rafdb.py'),
                                     'psr_fer.data.rafdb.find_layout': ('data.rafdb.html#find_layout', 'psr_fer/data/rafdb.py'),
+                                    'psr_fer.data.rafdb.folders_in': ('data.rafdb.html#folders_in', 'psr_fer/data/rafdb.py'),
                                     'psr_fer.data.rafdb.has_classes': ('data.rafdb.html#has_classes', 'psr_fer/data/rafdb.py'),
                                     'psr_fer.data.rafdb.is_picture': ('data.rafdb.html#is_picture', 'psr_fer/data/rafdb.py'),
                                     'psr_fer.data.rafdb.is_rafdb': ('data.rafdb.html#is_rafdb', 'psr_fer/data/rafdb.py'),

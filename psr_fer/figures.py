@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from .data.table import BOX, SPLITS, class_counts, open_face
 from .emotions import EMOTIONS
 
-# %% ../nbs/17_figures.ipynb #80fc6cb3
+# %% ../nbs/17_figures.ipynb #e9dff275
 COLORS = dict(neutral="#999999", happiness="#E69F00", surprise="#56B4E9", sadness="#0072B2", anger="#D55E00", disgust="#009E73",
               fear="#CC79A7", contempt="#5B3A8E") # one per emotion, everywhere
 MODEL_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999") # PSR, baseline, then further ones
@@ -32,11 +32,11 @@ def figure(width=7., # inches
         fig = Figure(figsize=(width,height), layout="constrained")
         yield fig, fig.subplots(rows, cols, **kwargs)
 
-def save(fig:Figure, path # .png, .svg or .pdf
-        )->Path:
+def save(fig:Figure, path # file (.png, .svg or .pdf), or an open binary file
+        ): # `path`
     "Write a figure in psr_fer's style."
     with mpl.rc_context(STYLE): fig.savefig(path)
-    return Path(path)
+    return path
 
 def class_color(name # a class name
                )->str: # hex colour

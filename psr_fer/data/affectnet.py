@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['affectnet_layout', 'is_affectnet', 'read_exp', 'cut_share', 'affectnet_table', 'affectnet_dls']
 
-# %% ../../nbs/04_data.affectnet.ipynb #983768a7
+# %% ../../nbs/04_data.affectnet.ipynb #d07d9267
 import os, re, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, yaml
 from sklearn.model_selection import train_test_split
 from fastai.data.core import DataLoaders
-from .rafdb import (Layout, find_layout, has_classes, is_picture, joined, name_rows, names_in, number, raw_rows, read_cells,
+from .rafdb import (Layout, find_layout, folders_in, has_classes, is_picture, joined, name_rows, names_in, number, raw_rows, read_cells,
     read_folders, read_list, refuse, settle_codes, split_folders)
 from .table import BOX, DataError, Problem, SPLITS, dls_from_table, finish_table
 from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
@@ -58,7 +58,7 @@ def affectnet_layout(root # data folder
     "Which of AffectNet's layouts `root` holds; a look at names only."
     return find_layout(root, _detect, _known, "AffectNet") or refuse(root, f"no AffectNet here; expected are {_expected}.")
 
-# %% ../../nbs/04_data.affectnet.ipynb #f78cf7fa
+# %% ../../nbs/04_data.affectnet.ipynb #c8d42c67
 _own_name = re.compile(r"^(\d{1,2})_\d+_[0-9a-f]{8,}\.\w+$") # <label>_<folder>_<hash>: both from the original lists
 
 def is_affectnet(root # any folder
@@ -70,7 +70,7 @@ def is_affectnet(root # any folder
     if lay.name == "labels": return {"pth","label"} <= {o.strip() for o in lay.files["list"].open(errors="replace").readline().split(",")}
     if lay.name == "yolo": return "affectnet" in str(lay.base.resolve()).lower() or lay.base.name == "YOLO_format"
     train = lay.files["parts"]["train"]
-    inside = [o for o in names_in(train) if (train/o).is_dir()]
+    inside = folders_in(train)
     some = [n for o in inside for n in names_in(train/o)[:2]]
     if some and all(_own_name.match(o) for o in some): return True
     others = any(re.match(r"fer\d{5}|(?:train|test)_\d{4}|(?:Training|PublicTest|PrivateTest)_\d", o) for o in some) # FER+, RAF-DB, FER2013
@@ -181,7 +181,7 @@ def _agree(rows, own): # class folders against the numbers in the names
     for i in np.flatnonzero(off): bad[i] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but its name says {own[i]}."
     return rows.assign(code=own, bad=pd.Series(bad, dtype=object))
 
-# %% ../../nbs/04_data.affectnet.ipynb #6ad0124d
+# %% ../../nbs/04_data.affectnet.ipynb #3845cc55
 def _read_yolo(lay):
     rows = []
     for split,part in lay.files["parts"].items():
@@ -213,7 +213,7 @@ def _read_labels(lay, classes):
     file = lay.files["list"]
     d = read_cells(lay, file, ["pth","label"])
     d["pth"], d["label"] = d["pth"].str.strip(), d["label"].str.strip()
-    parts = {k: set(joined("", [f"{c}/{n}" for c in names_in(o) if (o/c).is_dir() for n in names_in(o/c)])) for k,o in lay.files["parts"].items()}
+    parts = {k: set(joined("", [f"{c}/{n}" for c in folders_in(o) for n in names_in(o/c)])) for k,o in lay.files["parts"].items()}
     split = [next((k for k,o in parts.items() if p in o), "train") for p in d["pth"]]
     prefix = {k: f"{lay.rel(o)}/" for k,o in lay.files["parts"].items()}
     path = [joined(prefix.get(k, lay.prefix(lay.base)), [p])[0] for p,k in zip(d["pth"], split)]

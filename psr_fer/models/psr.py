@@ -135,7 +135,7 @@ def make_edsrs(sr,    # None, dict of arguments of `EDSR`, `EDSR`, path of a fil
     if [o.scale for o in out] != scales: raise ValueError(f"sr holds EDSR of scale {[o.scale for o in out]}; kstep={kstep} and step={step} need {scales}.")
     return out
 
-# %% ../../nbs/13_models.psr.ipynb #bc298c75
+# %% ../../nbs/13_models.psr.ipynb #8ef79a0b
 class PSR(nn.Module):
     "Pyramid with super-resolution, Fig. 3. Training: scores of each branch. Eval: fused log-probabilities."
     def __init__(self,
@@ -173,7 +173,8 @@ class PSR(nn.Module):
         self.low = nn.ModuleList(low if i == 0 else copy.deepcopy(low) for i in range(self.n_branches))
         self._fits = set()
         self.check_size(*self.size)
-        self.pool, self.head = make_head(map_shape([low, self.shared], *self.size)[0], n_classes, pool, head)
+        n_map = map_shape([low, self.shared], *branch_sizes(*self.size, kstep, step)[0])[0]
+        self.pool, self.head = make_head(n_map, n_classes, pool, head)
         self.fusion = nn.Parameter(torch.zeros(self.n_branches)) if fusion == "weighted" else None
 
     def forward(self, x:Tensor # (B,3,H,W) float, normalised RGB
@@ -182,7 +183,7 @@ class PSR(nn.Module):
         scores = self.branches(x)
         return self._teach_fusion(scores) if self.training else self.fuse(scores)
 
-# %% ../../nbs/13_models.psr.ipynb #68d113db
+# %% ../../nbs/13_models.psr.ipynb #90a35bf0
 @patch
 @torch.compiler.disable
 def check_size(self:PSR,
@@ -191,7 +192,8 @@ def check_size(self:PSR,
     "Raise ValueError if an (h,w) image leaves some branch with less than the base network needs."
     if (h, w) in self._fits: return
     parts = [self.low[0], self.shared]
-    if any(min(s) < 1 or map_shape(parts, *s) is None for s in set(branch_sizes(h, w, self.kstep, self.step))):
+    low = branch_sizes(h, w, self.kstep, self.step)[0]
+    if min(low) < 1 or map_shape(parts, *low) is None:
         n = smallest_side(parts)
         raise ValueError(f"An image of {h}x{w} pixels is too small for {self.cut.arch} with kstep={self.kstep} and step={self.step}: its lowest branch needs "
                          f"{n} pixels, so the smallest image that works has {math.ceil(n*self.step**self.kstep - 1e-6)} pixels a side.")
@@ -213,15 +215,15 @@ def images(self:PSR,
     small = F.avg_pool2d(src, k) if (low[0]*k, low[1]*k) == (h, w) else F.adaptive_avg_pool2d(src, low)
     return [small, *(self._run(m, small, size) for m, size in zip(self.sr, mid)), x]
 
-# %% ../../nbs/13_models.psr.ipynb #07706e0e
+# %% ../../nbs/13_models.psr.ipynb #49520e6f
 @contextmanager
 def _resting_stats(m):
     "Within, batch normalisation of `m` leaves its running statistics alone."
-    norms = [o for o in m.modules() if isinstance(o, nn.modules.batchnorm._BatchNorm) and o.track_running_stats]
-    for o in norms: o.track_running_stats = False
+    was = {o: (o.momentum, o.num_batches_tracked) for o in m.modules() if isinstance(o, nn.modules.batchnorm._BatchNorm)}
+    for o, (_, n) in was.items(): o.momentum, o.num_batches_tracked = 0., None if n is None else n.clone()
     try: yield
     finally:
-        for o in norms: o.track_running_stats = True
+        for o, (momentum, n) in was.items(): o.momentum, o.num_batches_tracked = momentum, n
 
 @patch
 def _run(self:PSR, m, *args):
