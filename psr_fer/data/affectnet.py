@@ -19,7 +19,7 @@ from .rafdb import (Layout, find_layout, folders_in, has_classes, is_picture, jo
 from .table import BOX, DataError, Problem, SPLITS, dls_from_table, finish_table
 from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 
-# %% ../../nbs/04_data.affectnet.ipynb #72a9879d
+# %% ../../nbs/04_data.affectnet.ipynb #20093c6e
 _known = {"affectnet", "yolo_format", "manually_annotated"}
 _expected = ("Manually_Annotated_file_lists/training.csv and validation.csv, train_set/ and val_set/ with images/ and annotations/, affectnet.csv, "
              "train_set/train_annotations_8class.txt, train_set_annotation_without_lnd.csv, or class folders in train/ and val/")
@@ -32,6 +32,7 @@ def _pair(folders, names): # {"train": file, "test": file} when both are in one 
 def _has_exp(folder): # annotations of the 2021 release
     with os.scandir(folder) as it: return any(o.name.endswith("_exp.npy") for o in it)
 
+# %% ../../nbs/04_data.affectnet.ipynb #e2695edb
 def _detect(root, base):
     found = lambda name, words, **files: Layout(name, root, base, f"AffectNet: {words}", files)
     parts = split_folders(root, base)
@@ -181,7 +182,7 @@ def _agree(rows, own): # class folders against the numbers in the names
     for i in np.flatnonzero(off): bad[i] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but its name says {own[i]}."
     return rows.assign(code=own, bad=pd.Series(bad, dtype=object))
 
-# %% ../../nbs/04_data.affectnet.ipynb #3845cc55
+# %% ../../nbs/04_data.affectnet.ipynb #d2fc58e0
 def _read_yolo(lay):
     rows = []
     for split,part in lay.files["parts"].items():
@@ -209,6 +210,7 @@ def _yolo_names(lay): # {number: name} from data.yaml, or None
         names = names if isinstance(names, dict) else dict(enumerate(names))
         if all(is_emotion(o) for o in names.values()): return {int(k): emotion(o) for k,o in names.items()}
 
+# %% ../../nbs/04_data.affectnet.ipynb #805761e0
 def _read_labels(lay, classes):
     file = lay.files["list"]
     d = read_cells(lay, file, ["pth","label"])
@@ -273,7 +275,7 @@ def cut_share(table:pd.DataFrame, # faces, with path, label and split
     split[moved] = to
     return table.assign(split=split)
 
-# %% ../../nbs/04_data.affectnet.ipynb #6f0b586b
+# %% ../../nbs/04_data.affectnet.ipynb #024fd6da
 def affectnet_table(root, # folder with AffectNet in any of its layouts
                     n_classes:int=8, # 8, or 7 without contempt
                     valid_share:float=.05, # share of train that becomes valid; 0: all of train stays train
@@ -311,6 +313,7 @@ def _take_classes(root, table, problems, n_classes): # -> (table, problems, note
     problems = [Problem(o.file, o.row, o.message, int(new[o.index])) for o in problems if not contempt[o.index]]
     return table[~contempt].reset_index(drop=True), problems, [f"{int(contempt.sum()):,} faces of contempt are left out (n_classes=7)."]
 
+# %% ../../nbs/04_data.affectnet.ipynb #6dfb73e0
 def _draw(table, valid_share, seed): # valid, and test where a copy has none, come from train; -> (table, notes)
     notes, has = [], set(table["split"])
     if "test" not in has and valid_share:

@@ -113,7 +113,7 @@ def joined(prefix:str, # folder that the names are relative to, "" or ending in 
     names = [o.strip().replace("\\", "/") for o in (names.tolist() if hasattr(names, "tolist") else names)]
     return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
 
-# %% ../../nbs/03_data.rafdb.ipynb #6719cc18
+# %% ../../nbs/03_data.rafdb.ipynb #5d50a884
 def _text(lay, file):
     try: return Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError: refuse(lay.root, "is not UTF-8 text; save it as plain text.", lay.rel(file))
@@ -129,6 +129,7 @@ def read_list(lay:Layout, # where
     return raw_rows(joined(prefix, [o[0] for _,o in lines]), split, [o[-1] if len(o) == 2 else "" for _,o in lines], lay.rel(file), [i for i,_ in lines],
         [None if len(o) == 2 else f"{o[0]!r} is not a name and a label." for _,o in lines])
 
+# %% ../../nbs/03_data.rafdb.ipynb #fb1c3c78
 def read_cells(lay:Layout, # where
                file, # csv file
                needed, # names of columns that must be there
@@ -163,6 +164,7 @@ def _uneven(file): # {row: sentence} of the lines that have another number of ce
             if line.count(",") != n and '"' not in line and line.strip(): out[i] = f"the line has {line.count(',') + 1} cells instead of {n + 1}."
     return out
 
+# %% ../../nbs/03_data.rafdb.ipynb #cf1c2eeb
 def _first_line(lay, file):
     with open(file, encoding="utf-8-sig", errors="replace") as f: return f.readline()
 
@@ -180,7 +182,7 @@ def read_folders(lay:Layout, # where
         if loose: rows.append(raw_rows(loose, split, "", lay.rel(folder), bad=[f"{o} lies in no class folder." for o in loose]))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/03_data.rafdb.ipynb #9fd6ed3a
+# %% ../../nbs/03_data.rafdb.ipynb #a74830f8
 def number(text # a cell
           )->int|None: # None when it is not a whole number
     "Class number that a cell holds: 3, ' 3' and 3.0 are the same."
@@ -211,6 +213,7 @@ def by_counts(counts:dict, # number -> faces
     over = sum(n for k,n in counts.items() if k not in out) # numbers that the release has no class for; a few are errors
     return out if len(out) == len(official) and over <= tol*sum(official.values()) else None
 
+# %% ../../nbs/03_data.rafdb.ipynb #3eaa92f5
 def settle_codes(rows:pd.DataFrame, # raw rows
                  official, # pairs (splits counted together, name -> faces in the release)
                  classes=None, # as in `code_names`
@@ -378,7 +381,7 @@ def _read_suffix(lay):
         rows.append(raw_rows(joined(lay.prefix(folder), names), own, [_ending(o) for o in names], lay.rel(folder), bad=bad))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/03_data.rafdb.ipynb #d2affcc2
+# %% ../../nbs/03_data.rafdb.ipynb #5f1cb817
 def _label_cells(lay): # rows of train_labels.csv and its like
     cells = [read_cells(lay, o, ["image","label"]).assign(split=k, source=lay.rel(o)) for k,o in lay.files["csvs"].items()]
     if not cells: return None
@@ -405,6 +408,7 @@ def _read_csv(lay): # pictures in train/ and test/, or all in one folder
     path = [p for k,g in cells.groupby("split", sort=False) for p in _in_folder(lay, g["image"].tolist(), folder[k])]
     return raw_rows(path, cells["split"], cells["label"], cells["source"], cells["row"], cells["bad"])
 
+# %% ../../nbs/03_data.rafdb.ipynb #a75a6882
 def _names_by_list(lay, rows): # {number of a folder: name} by the list of the release; pictures that disagree are marked
     key = read_list(lay, lay.files["key"])
     said = face_id(rows["path"]).map(dict(zip(face_id(key["path"]), key["code"])))
@@ -499,7 +503,7 @@ def _check_fold(fold, n_folds):
     if not isinstance(n_folds, int) or n_folds < 2: raise ValueError(f"n_folds must be a whole number of at least 2, got {n_folds!r}.")
     if fold is not None and (not isinstance(fold, int) or not 0 <= fold < n_folds): raise ValueError(f"fold must be 0 to {n_folds - 1}, or None for all of train, got {fold!r}.")
 
-# %% ../../nbs/03_data.rafdb.ipynb #5b5e3feb
+# %% ../../nbs/03_data.rafdb.ipynb #168aec17
 def rafdb_table(root, # folder with RAF-DB in any of its layouts
                 fold:int|None=0, # fold of train that becomes valid; None: all of train stays train
                 n_folds:int=5, # folds; the paper has five
@@ -527,6 +531,7 @@ def rafdb_table(root, # folder with RAF-DB in any of its layouts
     table.attrs.update(dataset="rafdb")
     return table
 
+# %% ../../nbs/03_data.rafdb.ipynb #9fffaa52
 def _use_native_sizes(table, lay): # sizes of the original faces, where their boxes are known
     if "native_width" not in table:
         if lay.name in ("list","lists","meta") and "width" in table and table["width"].nunique() == 1:
