@@ -59,7 +59,7 @@ class Recipe:
         if len(self.sr) != 2 or min(self.sr) < 1: raise ValueError(f"{self.name}: sr is (residual blocks, features), both at least 1; got {self.sr!r}.")
         if any(len(o) != 2 or o[0] < 16 or o[1] < 1 for o in self.base): raise ValueError(f"{self.name}: base is ((pixels, epochs), ...) with at least 16 pixels and 1 epoch; got {self.base!r}.")
 
-# %% ../nbs/30_recipes.ipynb #4d03f802
+# %% ../nbs/30_recipes.ipynb #c283be96
 _paper = dict(source="the paper, Section V-A; what it leaves open is as in the authors' code")
 _authors = dict(source="the authors' released code", fusion="mean")
 _lite = dict(source="ours, for two CPU cores", arch="vgg8_bn", size=48, pos=3, sr=(2,16), sr_epochs=1, batch_size=128, lr=3e-3, weight_decay=.03, ema=.998,
@@ -79,8 +79,8 @@ _recipes = [
     Recipe("affectnet8-paper-vgg16", "affectnet8", model="baseline", size=100, augment="rafdb", epochs=20, loss="ls", **_paper),
     Recipe("affectnet7-paper-vgg16", "affectnet7", model="baseline", size=100, augment="rafdb", epochs=20, loss="ls", **_paper),
     Recipe("rafdb-lite", "rafdb", loss="pdls", base=((24,5),(36,8),(48,12)), epochs=8, **_lite),
-    Recipe("synthetic-demo", "synthetic", soft=True, loss="pdls", base=((32,6),), epochs=6, **dict(_lite, size=48, batch_size=32, ema=.98)),
-    Recipe("synthetic-demo-baseline", "synthetic", model="baseline", soft=True, loss="pdls", base=((32,6),), epochs=6, **dict(_lite, size=48, batch_size=32, ema=.98)),
+    Recipe("synthetic-demo", "synthetic", soft=True, loss="pdls", base=((32,12),), epochs=4, **dict(_lite, size=48, batch_size=32, ema=.98)),
+    Recipe("synthetic-demo-baseline", "synthetic", model="baseline", soft=True, loss="pdls", base=((32,12),), epochs=4, **dict(_lite, size=48, batch_size=32, ema=.98)),
 ]
 RECIPES = {o.name: o for o in _recipes}
 

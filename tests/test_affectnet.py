@@ -45,7 +45,7 @@ def test_official_counts(layout, tmp_path):
     assert ("told by their counts" in t.attrs["layout"]) == (layout != "class folders, own names")
     if layout == "original lists":
         notes = " ".join(t.attrs["notes"])
-        assert all(o in notes for o in ("33,588 faces are left out: none", "12,145 faces are left out: uncertain", "82,915 faces are left out: no face"))
+        assert all(o in notes for o in ("left out: 33,588 none.", "left out: 12,145 uncertain.", "left out: 82,915 no face."))
     shutil.rmtree(tmp_path)
 
 def test_seven_class_lists_in_another_order(tmp_path):
@@ -75,7 +75,7 @@ def test_layouts(layout, tmp_path):
     size = 30 # cropped, or cut out by the face box
     assert t["width"].eq(size).all() and t["height"].eq(31 if "original" in layout else size).all()
     seven = affectnet_table(root, n_classes=7, valid_share=0)
-    assert counts_of(seven) == no_contempt(SMALL) and "15 faces of contempt are left out (n_classes=7)." in seven.attrs["notes"]
+    assert counts_of(seven) == no_contempt(SMALL) and "left out: 15 contempt (n_classes=7)." in seven.attrs["notes"]
     assert is_affectnet(root) and not is_rafdb(root)
 
 def test_original_boxes(tmp_path):
@@ -87,7 +87,7 @@ def test_original_boxes(tmp_path):
     t = affectnet_table(root, valid_share=0)
     first = t.query("source.str.endswith('training.csv') and row == 2")
     assert first[["left","top","right","bottom","width","height"]].to_numpy().tolist() == [[10,0,30,40,20,40]]
-    assert t.attrs["notes"][:4] == ["3 faces are left out: none.", "2 faces are left out: uncertain.", "4 faces are left out: no face.", "1 faces are left out: without a face box."]
+    assert t.attrs["notes"][:4] == ["left out: 3 none.", "left out: 2 uncertain.", "left out: 4 no face.", "left out: 1 without face box."]
     assert len(t) == 119
 
 def test_same_seed_same_split(tmp_path):

@@ -179,7 +179,7 @@ def test_native_sizes(tmp_path):
     with pytest.raises(DataError, match=r"train_00003.jpg has a face box \(0, 0, 41, 20\) outside its 40 x 40 pixels"): rafdb_table(tmp_path/"b")
     (tmp_path/"a/Annotation/boundingbox/train_00003_boundingbox.txt").unlink() # aligned pictures do without
     t = rafdb_table(tmp_path/"a", fold=None)
-    assert t.loc[face_id(t["path"]) == "train_00003", "width"].item() == 40 and any("1 faces have no box" in o for o in t.attrs["notes"])
+    assert t.loc[face_id(t["path"]) == "train_00003", "width"].item() == 40 and any("1 of them have no box" in o for o in t.attrs["notes"])
 
 # broken copies: each kind with its sentence; n rows are dropped by skip_bad, None where nothing can be dropped
 
@@ -273,7 +273,7 @@ FOLDERS = {
     "csv names a missing picture": (lambda d: append(d, "train_labels.csv", "train_00777.jpg,3"), r"train_labels.csv, row 72: train_00777.jpg is in no class folder\.", 1),
     "csv without its column": (lambda d: swap(d, "train_labels.csv", 0, "image,emotion"), r"train_labels.csv, row 1: column label missing; needed are image, label\.", None),
     "csv with a broken line": (lambda d: append(d, "train_labels.csv", "a,b,c"), r"train_labels.csv, row 72: the line has 3 cells instead of 2\.", 1),
-    "csv with half a line": (lambda d: append(d, "train_labels.csv", "train_00777.jpg"), r"train_labels.csv, row 72: the line has 1 cells instead of 2\.", 1),
+    "csv with half a line": (lambda d: append(d, "train_labels.csv", "train_00777.jpg"), r"train_labels.csv, row 72: the line has 1 cell instead of 2\.", 1),
     "csv with an open quote": (lambda d: append(d, "train_labels.csv", '"a,3'), r"train_labels.csv(, row \d+)?: the line cannot be read as csv", None),
     "an empty csv": (lambda d: (d/"train_labels.csv").write_text(""), r"train_labels.csv: is empty; needed are the columns image, label\.", None),
     "two folders for one split": (lambda d: shutil.copytree(d/"test", d/"testing"), r"test and testing both look like the test split", None),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['affectnet_layout', 'is_affectnet', 'read_exp', 'cut_share', 'affectnet_table', 'affectnet_dls']
 
-# %% ../../nbs/04_data.affectnet.ipynb #d07d9267
+# %% ../../nbs/04_data.affectnet.ipynb #91099f46
 import os, re, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, yaml
 from sklearn.model_selection import train_test_split
 from fastai.data.core import DataLoaders
-from .rafdb import (Layout, find_layout, folders_in, has_classes, is_picture, joined, name_rows, names_in, number, raw_rows, read_cells,
+from .rafdb import (Layout, find_layout, folders_in, has_classes, is_picture, joined, name_rows, names_in, number, raw_rows,
+    read_cells,
     read_folders, read_list, refuse, settle_codes, split_folders)
 from .table import BOX, DataError, Problem, SPLITS, dls_from_table, finish_table
 from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
@@ -32,7 +33,7 @@ def _pair(folders, names): # {"train": file, "test": file} when both are in one 
 def _has_exp(folder): # annotations of the 2021 release
     with os.scandir(folder) as it: return any(o.name.endswith("_exp.npy") for o in it)
 
-# %% ../../nbs/04_data.affectnet.ipynb #e2695edb
+# %% ../../nbs/04_data.affectnet.ipynb #5b3429ee
 def _detect(root, base):
     found = lambda name, words, **files: Layout(name, root, base, f"AffectNet: {words}", files)
     parts = split_folders(root, base)
@@ -40,19 +41,24 @@ def _detect(root, base):
     lists = _pair([base/"Manually_Annotated_file_lists", base], dict(train=["training.csv"], test=["validation.csv"]))
     if lists: return found("original", "original lists with face boxes", lists=lists)
     notes = {k: o/"annotations" for k,o in held.items() if o and (o/"annotations").is_dir()}
-    if len(notes) == 2 and _has_exp(notes["train"]): return found("npy", f"2021 release, annotations in {' and '.join(held[k].name for k in notes)}", parts=held)
+    if len(notes) == 2 and _has_exp(notes["train"]):
+        return found("npy", f"2021 release, annotations in {' and '.join(held[k].name for k in notes)}", parts=held)
     if (base/"affectnet.csv").is_file(): return found("phase", "affectnet.csv", list=base/"affectnet.csv")
     for n in (8, 7):
         lists = {k: next((o/f"{w}_annotations_{n}class.txt" for w in words if (o/f"{w}_annotations_{n}class.txt").is_file()), None)
                  for k,words in (("train",["train"]), ("test",["valid","val","test"])) if (o := held[k])}
-        if len(lists) == 2 and all(lists.values()): return found("lists", f"{lists['train'].name} and {lists['test'].name}", lists=lists, parts=held, n=n)
-    lists = _pair([base, base/"affectnet_annotations"], {k: [f"{w}_set_annotation_without_lnd.csv" for w in words] for k,words in (("train",["train"]), ("test",["val","valid"]))})
+        if len(lists) == 2 and all(lists.values()):
+            return found("lists", f"{lists['train'].name} and {lists['test'].name}", lists=lists, parts=held, n=n)
+    lists = _pair([base, base/"affectnet_annotations"], {k: [f"{w}_set_annotation_without_lnd.csv" for w in words] for k,
+        words in (("train",["train"]), ("test",["val","valid"]))})
     if lists: return found("numbers", f"{lists['train'].name} and {lists['test'].name}", lists=lists, parts=held)
     yolo = {k: o for k,o in parts.items() if (o/"images").is_dir() and (o/"labels").is_dir()}
-    if "train" in yolo and len(yolo) > 1: return found("yolo", f"Kaggle copy with images and labels in {', '.join(o.name for o in yolo.values())}", parts=yolo)
+    if "train" in yolo and len(yolo) > 1:
+        return found("yolo", f"Kaggle copy with images and labels in {', '.join(o.name for o in yolo.values())}", parts=yolo)
     if (base/"labels.csv").is_file(): return found("labels", "Kaggle copy with labels.csv", list=base/"labels.csv", parts=parts)
     classed = {k: o for k,o in parts.items() if has_classes(o)}
-    if "train" in classed and len(classed) > 1: return found("folders", f"class folders in {', '.join(o.name for o in classed.values())}", parts=classed)
+    if "train" in classed and len(classed) > 1:
+        return found("folders", f"class folders in {', '.join(o.name for o in classed.values())}", parts=classed)
 
 def affectnet_layout(root # data folder
                     )->Layout: # what lies there; DataError when it is no AffectNet
@@ -118,7 +124,7 @@ def read_exp(file # `N_exp.npy`: one class number, stored as a number or as text
     if dtype is None: raise ValueError("does not hold one class number (objects are not unpickled)")
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
-# %% ../../nbs/04_data.affectnet.ipynb #dde30deb
+# %% ../../nbs/04_data.affectnet.ipynb #08b84b46
 def _many(function, items, workers=8, size=2048): # map over very many small files, in chunks
     chunks = [items[i:i+size] for i in range(0, len(items), size)]
     with ThreadPoolExecutor(workers) as ex: return [o for part in ex.map(lambda c: [function(i) for i in c], chunks) for o in part]
@@ -139,10 +145,11 @@ def _read_npy(lay):
         source = [f"{lay.rel(notes)}/{o}_exp.npy" for o in exp]
         rows.append(raw_rows(path, split, [o[0] for o in said], source, bad=[o[1] for o in said]))
         alone = sorted(set(pictures) - set(exp))
-        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures[o] for o in alone]), split, "", lay.rel(notes), bad=[f"{pictures[o]} has no annotation {o}_exp.npy." for o in alone]))
+        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures[o] for o in alone]), split, "", lay.rel(notes),
+            bad=[f"{pictures[o]} has no annotation {o}_exp.npy." for o in alone]))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/04_data.affectnet.ipynb #d5005d2f
+# %% ../../nbs/04_data.affectnet.ipynb #a85eea4f
 def _read_phase(lay):
     d = read_cells(lay, lay.files["list"], ["phase","img_path","label"])
     said = dict(train="train", val="test", valid="test", validation="test", test="test")
@@ -151,15 +158,18 @@ def _read_phase(lay):
     return raw_rows(joined(lay.prefix(lay.base), d["img_path"]), split.fillna(""), d["label"], lay.rel(lay.files["list"]), d["row"], bad)
 
 def _read_lists(lay):
-    return pd.concat([read_list(lay, o, f"{lay.rel(lay.files['parts'][k])}/images/", k) for k,o in lay.files["lists"].items()], ignore_index=True)
+    return pd.concat([read_list(lay, o, f"{lay.rel(lay.files['parts'][k])}/images/", k) for k,o in lay.files["lists"].items()],
+        ignore_index=True)
 
 def _read_numbers(lay):
     rows = []
     for split,file in lay.files["lists"].items():
-        d, part = read_cells(lay, file, ["number","exp"]), lay.files["parts"][split] or lay.base/("train_set" if split == "train" else "val_set")
+        d, part = read_cells(lay, file, ["number",
+            "exp"]), lay.files["parts"][split] or lay.base/("train_set" if split == "train" else "val_set")
         pictures = _pictures(part/"images")
         names = [str(n) if (n := number(o)) is not None else o.strip() for o in d["number"].tolist()]
-        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names]), split, d["exp"], lay.rel(file), d["row"], d["bad"]))
+        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names]), split, d["exp"],
+            lay.rel(file), d["row"], d["bad"]))
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/04_data.affectnet.ipynb #ee32b40c
@@ -182,7 +192,7 @@ def _agree(rows, own): # class folders against the numbers in the names
     for i in np.flatnonzero(off): bad[i] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but its name says {own[i]}."
     return rows.assign(code=own, bad=pd.Series(bad, dtype=object))
 
-# %% ../../nbs/04_data.affectnet.ipynb #d2fc58e0
+# %% ../../nbs/04_data.affectnet.ipynb #dd4b30d7
 def _read_yolo(lay):
     rows = []
     for split,part in lay.files["parts"].items():
@@ -200,7 +210,8 @@ def _read_yolo(lay):
             return lines[0][0], None
         said = _many(one, stems)
         path = joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in stems])
-        rows.append(raw_rows(path, split, [o[0] for o in said], [f"{lay.rel(part)}/labels/{o}.txt" for o in stems], bad=[o[1] for o in said]))
+        rows.append(raw_rows(path, split, [o[0] for o in said], [f"{lay.rel(part)}/labels/{o}.txt" for o in stems],
+            bad=[o[1] for o in said]))
     return _valid_is_test(lay, pd.concat(rows, ignore_index=True))
 
 def _yolo_names(lay): # {number: name} from data.yaml, or None
@@ -227,8 +238,9 @@ def _read_labels(lay, classes):
     rows = raw_rows(path, split, folder if classes == "folders" else d["label"], lay.rel(file), d["row"], d["bad"])
     return _valid_is_test(lay, rows)
 
-# %% ../../nbs/04_data.affectnet.ipynb #c88de8b6
-_readers = {"original": _read_original, "npy": _read_npy, "phase": _read_phase, "lists": _read_lists, "numbers": _read_numbers, "folders": _read_folders, "yolo": _read_yolo}
+# %% ../../nbs/04_data.affectnet.ipynb #702143e6
+_readers = {"original": _read_original, "npy": _read_npy, "phase": _read_phase, "lists": _read_lists, "numbers": _read_numbers,
+    "folders": _read_folders, "yolo": _read_yolo}
 _no_expression = {8: "none", 9: "uncertain", 10: "no face"}
 _full = TABLE3["affectnet","train"]
 _official = [(["train"], _full), (["train"], {k: v for k,v in _full.items() if k != "contempt"})]
@@ -237,11 +249,11 @@ _released = dict(enumerate(ORDERS["affectnet"]))
 def _leave_out(rows): # rows that are no expression by design; -> (rows, notes)
     codes, notes = rows["code"].map({o: number(o) for o in rows["code"].unique()}), []
     kinds = [(name, codes == k) for k,name in _no_expression.items()]
-    if "no_box" in rows: kinds.append(("without a face box", rows["no_box"] & ~codes.isin(list(_no_expression))))
+    if "no_box" in rows: kinds.append(("without face box", rows["no_box"] & ~codes.isin(list(_no_expression))))
     out = np.zeros(len(rows), bool)
     for name,mask in kinds:
         out |= mask.to_numpy(bool)
-        if mask.any(): notes.append(f"{int(mask.sum()):,} faces are left out: {name}.")
+        if mask.any(): notes.append(f"left out: {int(mask.sum()):,} {name}.")
     return rows[~out].drop(columns="no_box", errors="ignore").reset_index(drop=True), notes
 
 def _settle(lay, rows, classes): # -> (rows, {number: name}, words)
@@ -275,7 +287,7 @@ def cut_share(table:pd.DataFrame, # faces, with path, label and split
     split[moved] = to
     return table.assign(split=split)
 
-# %% ../../nbs/04_data.affectnet.ipynb #024fd6da
+# %% ../../nbs/04_data.affectnet.ipynb #6020024e
 def affectnet_table(root, # folder with AffectNet in any of its layouts
                     n_classes:int=8, # 8, or 7 without contempt
                     valid_share:float=.05, # share of train that becomes valid; 0: all of train stays train
@@ -294,7 +306,8 @@ def affectnet_table(root, # folder with AffectNet in any of its layouts
     rows, names, how = _settle(lay, rows, classes)
     table, problems = name_rows(rows, names)
     table, problems, more = _take_classes(root, table, problems, n_classes)
-    finish = lambda table, notes, splits: finish_table(table, root, f"{lay.words} ({how})", problems, notes, EMOTIONS if n_classes == 8 else EMOTIONS7, skip_bad, check_files, splits)
+    finish = lambda table, notes, splits: finish_table(table, root, f"{lay.words} ({how})", problems, notes,
+        EMOTIONS if n_classes == 8 else EMOTIONS7, skip_bad, check_files, splits)
     try: table, drawn = _draw(table, valid_share, seed)
     except ValueError:
         if not skip_bad: finish(table, [], ()) # what is wrong with the faces is told first
@@ -311,7 +324,7 @@ def _take_classes(root, table, problems, n_classes): # -> (table, problems, note
         return table, problems, []
     new = np.cumsum(~contempt) - 1 # where each kept row goes
     problems = [Problem(o.file, o.row, o.message, int(new[o.index])) for o in problems if not contempt[o.index]]
-    return table[~contempt].reset_index(drop=True), problems, [f"{int(contempt.sum()):,} faces of contempt are left out (n_classes=7)."]
+    return table[~contempt].reset_index(drop=True), problems, [f"left out: {int(contempt.sum()):,} contempt (n_classes=7)."]
 
 # %% ../../nbs/04_data.affectnet.ipynb #6dfb73e0
 def _draw(table, valid_share, seed): # valid, and test where a copy has none, come from train; -> (table, notes)
@@ -335,7 +348,7 @@ def _count_note(table, n_classes): # beside Table 3, and a warning when it is fa
         warnings.warn(note, stacklevel=3)
     return note
 
-# %% ../../nbs/04_data.affectnet.ipynb #baa54e78
+# %% ../../nbs/04_data.affectnet.ipynb #d40c7f36
 def affectnet_dls(root, # folder with AffectNet
                   n_classes:int=8, # 8, or 7 without contempt
                   size=100, # pixels; not stated in the paper
@@ -349,4 +362,5 @@ def affectnet_dls(root, # folder with AffectNet
                  )->DataLoaders: # train, valid, test
     "AffectNet as fast DataLoaders."
     if not valid_share: raise ValueError(f"DataLoaders need a validation split, so valid_share must be above 0, got {valid_share!r}.")
-    return dls_from_table(affectnet_table(root, n_classes, valid_share, valid_seed, classes, skip_bad), size=size, bs=bs, augment=augment, **kwargs)
+    return dls_from_table(affectnet_table(root, n_classes, valid_share, valid_seed, classes, skip_bad), size=size, bs=bs, augment=augment,
+        **kwargs)

@@ -38,7 +38,7 @@ def refuse(root, # data folder
     "Raise a `DataError` with this one problem."
     raise DataError(root, [Problem(str(file or root), row, message)])
 
-# %% ../../nbs/03_data.rafdb.ipynb #792ff550
+# %% ../../nbs/03_data.rafdb.ipynb #79da7df0
 _litter = {"thumbs.db", "desktop.ini"} # what desktops leave behind
 _suffixes = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _split_words = dict(train="train training train_set", valid="valid val validation valid_set val_set dev", test="test testing test_set")
@@ -68,7 +68,9 @@ def split_folders(root, # data folder, for the message
     for o in folders_in(base):
         split = _splits.get(o.lower())
         if split is None: continue
-        if split in out: refuse(root, f"{out[split].name} and {o} both look like the {split} split; remove or rename the one that does not belong.", base)
+        if split in out:
+            refuse(root, f"{out[split].name} and {o} both look like the {split} split; remove or rename the one that does not belong.",
+                base)
         out[split] = Path(base)/o
     return {o: out[o] for o in SPLITS if o in out}
 
@@ -77,7 +79,7 @@ def has_classes(folder # a split's folder
     "Whether a folder holds class folders."
     return sum(o.isdigit() and len(o) < 3 or is_emotion(o) for o in folders_in(folder)) > 1
 
-# %% ../../nbs/03_data.rafdb.ipynb #01826d14
+# %% ../../nbs/03_data.rafdb.ipynb #64c6062f
 def find_layout(root, # data folder
                 detect, # function (root, base) -> Layout or None
                 known=(), # names (lower case) of folders in which the data usually lie
@@ -90,7 +92,8 @@ def find_layout(root, # data folder
     inner = [root/o for o in folders_in(root)]
     for part in ([o for o in inner if o.name.lower() in known], [o for o in inner if o.name.lower() not in known]):
         hits = [hit for o in part if (hit := detect(root, o))]
-        if len(hits) > 1: refuse(root, f"holds more than one copy of {what} ({', '.join(o.base.name for o in hits)}); give the folder of the one you mean.")
+        if len(hits) > 1:
+            refuse(root, f"holds more than one copy of {what} ({', '.join(o.base.name for o in hits)}); give the folder of the one you mean.")
         if hits: return hits[0]
 
 # %% ../../nbs/03_data.rafdb.ipynb #1c676c5a
@@ -113,7 +116,7 @@ def joined(prefix:str, # folder that the names are relative to, "" or ending in 
     names = [o.strip().replace("\\", "/") for o in (names.tolist() if hasattr(names, "tolist") else names)]
     return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
 
-# %% ../../nbs/03_data.rafdb.ipynb #5d50a884
+# %% ../../nbs/03_data.rafdb.ipynb #31ed1fca
 def _text(lay, file):
     try: return Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError: refuse(lay.root, "is not UTF-8 text; save it as plain text.", lay.rel(file))
@@ -126,10 +129,11 @@ def read_list(lay:Layout, # where
     "Read a list with a name and a label in each line."
     lines = [(i, o.rsplit(None, 1)) for i,o in enumerate(_text(lay, file).splitlines(), 1) if o.strip()]
     if not lines: refuse(lay.root, "is empty; each line should hold a picture's name and its label.", lay.rel(file))
-    return raw_rows(joined(prefix, [o[0] for _,o in lines]), split, [o[-1] if len(o) == 2 else "" for _,o in lines], lay.rel(file), [i for i,_ in lines],
+    return raw_rows(joined(prefix, [o[0] for _,o in lines]), split, [o[-1] if len(o) == 2 else "" for _,o in lines], lay.rel(file),
+        [i for i,_ in lines],
         [None if len(o) == 2 else f"{o[0]!r} is not a name and a label." for _,o in lines])
 
-# %% ../../nbs/03_data.rafdb.ipynb #fb1c3c78
+# %% ../../nbs/03_data.rafdb.ipynb #a9f0b3ce
 def read_cells(lay:Layout, # where
                file, # csv file
                needed, # names of columns that must be there
@@ -145,10 +149,13 @@ def read_cells(lay:Layout, # where
     except UnicodeDecodeError: refuse(lay.root, "is not UTF-8 text; save it as plain csv.", lay.rel(file))
     except pd.errors.ParserError as e:
         line = re.search(r"line (\d+)", str(e))
-        refuse(lay.root, f"the line cannot be read as csv ({str(e).strip().splitlines()[-1]}).", lay.rel(file), int(line[1]) if line else None)
+        refuse(lay.root, f"the line cannot be read as csv ({str(e).strip().splitlines()[-1]}).", lay.rel(file),
+            int(line[1]) if line else None)
     d.columns = [str(o).strip() for o in d.columns]
     missing = [o for o in needed if o not in d]
-    if missing: refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}.", lay.rel(file), 1)
+    if missing:
+        refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}.",
+            lay.rel(file), 1)
     d = d.fillna("")
     d["row"] = np.arange(len(d)) + 1 + has_header
     if not len(d): refuse(lay.root, f"is empty; needed are the columns {', '.join(needed)}.", lay.rel(file))
@@ -161,8 +168,8 @@ def _uneven(file): # {row: sentence} of the lines that have another number of ce
     with open(file, encoding="utf-8-sig", errors="replace") as f:
         n = f.readline().count(",")
         for i,line in enumerate(f, 2):
-            if line.count(",") != n and '"' not in line and line.strip(): out[i] = f"the line has {line.count(',') + 1} cells instead of {n + 1}."
-    return out
+            if line.count(",") != n and '"' not in line and line.strip(): out[i] = line.count(",") + 1
+    return {i: f"the line has {k} cell{'s' if k > 1 else ''} instead of {n + 1}." for i,k in out.items()}
 
 # %% ../../nbs/03_data.rafdb.ipynb #cf1c2eeb
 def _first_line(lay, file):
@@ -229,7 +236,7 @@ def settle_codes(rows:pd.DataFrame, # raw rows
     if told and all(o == told[0] for o in told): return told[0], "class numbers told by their counts"
     return (default, "class numbers as released") if default else (None, "")
 
-# %% ../../nbs/03_data.rafdb.ipynb #f5667844
+# %% ../../nbs/03_data.rafdb.ipynb #f9e58d4c
 def name_rows(rows:pd.DataFrame, # raw rows
               names:dict # number -> name
              )->tuple: # (table with label instead of code and bad, its `Problem`s)
@@ -243,15 +250,18 @@ def name_rows(rows:pd.DataFrame, # raw rows
     label = rows["code"].map(named)
     known = f"none of the class numbers {min(names)} to {max(names)}" if names else "no expression's name"
     mark(label.isna(), lambda i: f"{path[i]} has the label {rows['code'][i]!r}, which is {known}.")
-    mark([o[:1] == "/" or o[1:2] == ":" or ".." in o and ".." in o.split("/") for o in path], lambda i: f"{path[i]} leads out of the data folder; paths must stay inside it.")
+    mark([o[:1] == "/" or o[1:2] == ":" or ".." in o and ".." in o.split("/") for o in path],
+        lambda i: f"{path[i]} leads out of the data folder; paths must stay inside it.")
     mark([not o.lower().endswith(_suffixes) for o in path], lambda i: f"{path[i]} is no picture file.")
     table = rows.drop(columns=["code","bad"]).assign(label=label.where(label.notna(), rows["code"]))
-    mark(table.duplicated(["path","split","label",*(o for o in BOX if o in table)]), lambda i: f"{path[i]} stands a second time; delete this row.")
+    mark(table.duplicated(["path","split","label",*(o for o in BOX if o in table)]),
+        lambda i: f"{path[i]} stands a second time; delete this row.")
     row = lambda i: None if pd.isna(rows["row"][i]) else int(rows["row"][i])
     return table, [Problem(rows["source"][i], row(i), o, i) for i,o in enumerate(bad) if o]
 
-# %% ../../nbs/03_data.rafdb.ipynb #793225bd
-_label_lists = ("EmoLabel/list_patition_label.txt", "list_patition_label.txt", "EmoLabel/list_partition_label.txt", "list_partition_label.txt")
+# %% ../../nbs/03_data.rafdb.ipynb #9204e970
+_label_lists = ("EmoLabel/list_patition_label.txt", "list_patition_label.txt", "EmoLabel/list_partition_label.txt",
+    "list_partition_label.txt")
 _picture_folders = ("Image/aligned", "Image/aligned_224", "aligned", "aligned_224", "Image/original", "original")
 _known = {"basic", "raf-basic", "dataset", "raf-db", "rafdb"}
 _expected = ("EmoLabel/list_patition_label.txt beside Image/aligned, class folders in train/ and test/, train_labels.csv and test_labels.csv, "
@@ -276,9 +286,10 @@ def _ending(name): # what stands behind the last _ of a name: one digit, or a wo
     return found[1] if found else ""
 
 def _is_meta(file): # csv file with the columns of a table of labels and splits
-    with open(file, encoding="utf-8", errors="replace") as f: return {"emotion_name","is_test"} <= {o.strip(' "') for o in f.readline().strip().split(",")}
+    with open(file, encoding="utf-8", errors="replace") as f:
+        return {"emotion_name","is_test"} <= {o.strip(' "') for o in f.readline().strip().split(",")}
 
-# %% ../../nbs/03_data.rafdb.ipynb #ae163a23
+# %% ../../nbs/03_data.rafdb.ipynb #9215e07a
 def _detect(root, base):
     first = lambda names, there: next((base/o for o in names if there(base/o)), None)
     found = lambda name, words, **files: Layout(name, root, base, f"RAF-DB: {words}", files)
@@ -286,15 +297,20 @@ def _detect(root, base):
     parts = split_folders(root, base)
     classed = {k: o for k,o in parts.items() if has_classes(o)}
     csvs = {k: o for k in SPLITS for w in _split_words[k].split() for d in (base, root) if (o := d/f"{w}_labels.csv").is_file()}
-    if key and (pictures or not classed): return found("list", f"{key.name} with {pictures.relative_to(base).as_posix() if pictures else 'no pictures'}", key=key, pictures=pictures)
+    if key and (pictures or not classed):
+        return found("list", f"{key.name} with {pictures.relative_to(base).as_posix() if pictures else 'no pictures'}", key=key,
+            pictures=pictures)
     lists = {k: o for k in SPLITS for w in _split_words[k].split() if (o := base/f"EmoLabel/{w}.txt").is_file()}
-    if len(lists) > 1 and pictures: return found("lists", f"{' and '.join(o.name for o in lists.values())} with {pictures.relative_to(base).as_posix()}", lists=lists, pictures=pictures)
+    if len(lists) > 1 and pictures:
+        return found("lists", f"{' and '.join(o.name for o in lists.values())} with {pictures.relative_to(base).as_posix()}", lists=lists,
+            pictures=pictures)
     meta, folder = next((base/o for o in names_in(base) if o.endswith(".csv") and _is_meta(base/o)), None), pictures or parts.get("train")
     if meta and folder: return found("meta", f"{meta.name} with {folder.name}", meta=meta, pictures=folder)
     if len(classed) > 1 and "train" in classed:
         return found("folders", f"class folders in {', '.join(o.name for o in classed.values())}", parts=classed, csvs=csvs, key=key)
     direct = pictures or any(_has_pictures(o) for o in (*parts.values(), base))
-    if "train" in csvs and len(csvs) > 1 and direct: return found("csv", f"{' and '.join(o.name for o in csvs.values())}", csvs=csvs, parts=parts, pictures=pictures)
+    if "train" in csvs and len(csvs) > 1 and direct:
+        return found("csv", f"{' and '.join(o.name for o in csvs.values())}", csvs=csvs, parts=parts, pictures=pictures)
     flat = {k: o for k,o in parts.items() if _suffixed(o)} or {"": o for o in (base, pictures) if o and _suffixed(o)}
     if flat: return found("suffix", "label at the end of each file name", parts=flat)
     parquet = [d/o for d in (base, base/"data") for o in names_in(d) if o.endswith(".parquet")]
@@ -306,7 +322,7 @@ def rafdb_layout(root # data folder
     found = find_layout(root, _detect, _known, "RAF-DB")
     return found or refuse(root, f"no RAF-DB here; expected are {_expected}.")
 
-# %% ../../nbs/03_data.rafdb.ipynb #9af64748
+# %% ../../nbs/03_data.rafdb.ipynb #59c436de
 def is_rafdb(root # any folder
             )->bool: # True when it looks like RAF-DB
     "Whether a folder holds RAF-DB; a look at a few names."
@@ -316,10 +332,13 @@ def is_rafdb(root # any folder
     if lay.name == "parquet": return "raf" in str(lay.files["files"][0].resolve()).lower()
     if lay.name == "lists": some = [_first_line(lay, o) for o in lay.files["lists"].values()]
     elif lay.name == "csv": some = [o.read_text(errors="replace")[:300] for o in lay.files["csvs"].values()]
-    else: some = [n for o in lay.files["parts"].values() for d in [o, *(o/c for c in folders_in(o))] for n in names_in(d)[:3] if is_picture(n)]
-    return any(re.search(r"\b(?:train|test)_\d{4,5}", o) for o in some) or lay.name == "folders" and set(names_in(lay.files["parts"]["train"])) == set("1234567")
+    else:
+        some = [n for o in lay.files["parts"].values() for d in [o,
+            *(o/c for c in folders_in(o))] for n in names_in(d)[:3] if is_picture(n)]
+    return any(re.search(r"\b(?:train|test)_\d{4,5}",
+        o) for o in some) or lay.name == "folders" and set(names_in(lay.files["parts"]["train"])) == set("1234567")
 
-# %% ../../nbs/03_data.rafdb.ipynb #7789421b
+# %% ../../nbs/03_data.rafdb.ipynb #a9201ac3
 def _in_folder(lay, names, folder): # list of names -> paths in `folder`, in the spelling that the files there have
     parts = [os.path.splitext(o) for o in names]
     there, aligned = set(names_in(folder)), [f"{a}{'' if a.endswith('_aligned') else '_aligned'}{b}" for a,b in parts]
@@ -332,7 +351,9 @@ def _by_name(names): # the split that the release wrote into each picture's name
     return split, [None if o else f"{n} is not named train_... or test_..., so its split is not known." for o,n in zip(split, names)]
 
 def _read_list(lay):
-    if lay.files["pictures"] is None: refuse(lay.root, f"no folder of pictures beside it; expected {' or '.join(_picture_folders[:1] + _picture_folders[4:5])}.", lay.rel(lay.files["key"]))
+    if lay.files["pictures"] is None:
+        refuse(lay.root, f"no folder of pictures beside it; expected {' or '.join(_picture_folders[:1] + _picture_folders[4:5])}.",
+            lay.rel(lay.files["key"]))
     rows = read_list(lay, lay.files["key"])
     split, bad = _by_name(rows["path"])
     rows["split"], rows["bad"] = split, rows["bad"].where(rows["bad"].notna(), pd.Series(bad, dtype=object))
@@ -361,15 +382,17 @@ def _native_sizes(lay, rows): # face boxes of the release: one file per face wit
         rows[list(BOX)] = np.nan_to_num(box).astype(int)
     return rows.assign(native_width=box[:,2] - box[:,0], native_height=box[:,3] - box[:,1], bad=pd.Series(bad, dtype=object))
 
-# %% ../../nbs/03_data.rafdb.ipynb #9b26b5c3
+# %% ../../nbs/03_data.rafdb.ipynb #334455f6
 def _read_meta(lay): # the first column names the picture
     file = lay.files["meta"]
     with open(file, encoding="utf-8-sig") as f: key = f.readline().split(",")[0].strip() or "Unnamed: 0"
     d = read_cells(lay, file, [key,"emotion_name","is_test"], ["5_fold"])
     said = {"true": "test", "1": "test", "1.0": "test", "false": "train", "0": "train", "0.0": "train"}
     test = d["is_test"].map({o: said.get(o.strip().lower()) for o in d["is_test"].unique()})
-    bad = [b or (None if isinstance(o, str) else f"is_test is {v!r} instead of True or False.") for b,o,v in zip(d["bad"], test, d["is_test"])]
-    rows = raw_rows(_in_folder(lay, d[key].tolist(), lay.files["pictures"]), test.fillna(""), d["emotion_name"], lay.rel(file), d["row"], bad)
+    bad = [b or (None if isinstance(o, str) else f"is_test is {v!r} instead of True or False.") for b,o,
+        v in zip(d["bad"], test, d["is_test"])]
+    rows = raw_rows(_in_folder(lay, d[key].tolist(), lay.files["pictures"]), test.fillna(""), d["emotion_name"], lay.rel(file), d["row"],
+        bad)
     return rows.assign(fold=d["5_fold"].tolist()) if "5_fold" in d else rows
 
 def _read_suffix(lay):
@@ -381,7 +404,7 @@ def _read_suffix(lay):
         rows.append(raw_rows(joined(lay.prefix(folder), names), own, [_ending(o) for o in names], lay.rel(folder), bad=bad))
     return pd.concat(rows, ignore_index=True)
 
-# %% ../../nbs/03_data.rafdb.ipynb #5f1cb817
+# %% ../../nbs/03_data.rafdb.ipynb #c64fa16d
 def _label_cells(lay): # rows of train_labels.csv and its like
     cells = [read_cells(lay, o, ["image","label"]).assign(split=k, source=lay.rel(o)) for k,o in lay.files["csvs"].items()]
     if not cells: return None
@@ -395,7 +418,8 @@ def _read_folders(lay):
     key = pd.MultiIndex.from_arrays([rows["split"], [o.rsplit("/", 1)[-1] for o in rows["path"]]])
     same = lambda a,b: a == b or (number(a) is not None and number(a) == number(b))
     there = said.reindex(key).reset_index(drop=True)
-    rows["bad"] = [b if b is not None or not isinstance(l, str) or same(c, l) else f"{p} lies in folder {c}, but {s} (row {int(r)}) says {l}."
+    rows["bad"] = [b if b is not None or not isinstance(l, str) or same(c,
+        l) else f"{p} lies in folder {c}, but {s} (row {int(r)}) says {l}."
                    for b,p,c,l,s,r in zip(rows["bad"], rows["path"], rows["code"], there["label"], there["source"], there["row"])]
     gone = said[~said.index.isin(key)].reset_index()
     bad = [b or f"{o} is in no class folder." for b,o in zip(gone["bad"], gone["image"])]
@@ -408,7 +432,7 @@ def _read_csv(lay): # pictures in train/ and test/, or all in one folder
     path = [p for k,g in cells.groupby("split", sort=False) for p in _in_folder(lay, g["image"].tolist(), folder[k])]
     return raw_rows(path, cells["split"], cells["label"], cells["source"], cells["row"], cells["bad"])
 
-# %% ../../nbs/03_data.rafdb.ipynb #a75a6882
+# %% ../../nbs/03_data.rafdb.ipynb #07325728
 def _names_by_list(lay, rows): # {number of a folder: name} by the list of the release; pictures that disagree are marked
     key = read_list(lay, lay.files["key"])
     said = face_id(rows["path"]).map(dict(zip(face_id(key["path"]), key["code"])))
@@ -417,12 +441,14 @@ def _names_by_list(lay, rows): # {number of a folder: name} by the list of the r
     names = {number(k): ORDERS["rafdb"][number(o)] for k,o in most.items() if number(k) is not None and 1 <= (number(o) or 0) <= 7}
     if len(set(names.values())) < len(names): return None
     off = said.notna() & (said != rows["code"].map(most)) & rows["bad"].isna()
-    for i in np.flatnonzero(off): rows.loc[i, "bad"] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but {lay.rel(lay.files['key'])} gives it label {said[i]}."
+    for i in np.flatnonzero(off):
+        rows.loc[i, "bad"] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but {lay.rel(lay.files['key'])} gives it label {said[i]}."
     return names
 
-# %% ../../nbs/03_data.rafdb.ipynb #f533e9bf
+# %% ../../nbs/03_data.rafdb.ipynb #a5eb749f
 def _read_parquet(lay):
-    if importlib.util.find_spec("pyarrow") is None: refuse(lay.root, "reading parquet needs pyarrow; install it with `pip install pyarrow`.", lay.rel(lay.files["files"][0]))
+    if importlib.util.find_spec("pyarrow") is None:
+        refuse(lay.root, "reading parquet needs pyarrow; install it with `pip install pyarrow`.", lay.rel(lay.files["files"][0]))
     rows = pd.concat([_unpack(lay, o) for o in lay.files["files"]], ignore_index=True)
     own, bad = _by_name(rows["path"]) # the pictures' own names know better than the file's
     return rows if any(bad) else rows.assign(split=own)
@@ -431,7 +457,8 @@ def _unpack(lay, file): # pictures go to unpacked/<name of the parquet file>/
     try: d = pd.read_parquet(file)
     except Exception as e: refuse(lay.root, f"is not a parquet file that can be read ({type(e).__name__}).", lay.rel(file))
     missing = [o for o in ("image","label") if o not in d]
-    if missing: refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are image, label.", lay.rel(file))
+    if missing:
+        refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are image, label.", lay.rel(file))
     dest, paths, bad = file.parent/"unpacked"/file.stem, [], []
     for i,o in enumerate(d["image"], 1):
         data, name = (o.get("bytes"), o.get("path")) if isinstance(o, dict) else (None, o) if isinstance(o, str) else (o, None)
@@ -442,18 +469,23 @@ def _unpack(lay, file): # pictures go to unpacked/<name of the parquet file>/
         try:
             dest.mkdir(parents=True, exist_ok=True)
             if not full.is_file() or full.stat().st_size != len(data): full.write_bytes(data)
-        except OSError as e: refuse(lay.root, f"its pictures cannot be unpacked to {dest} ({e.strerror}); copy the data to a folder that can be written.", lay.rel(file))
+        except OSError as e:
+            refuse(lay.root, f"its pictures cannot be unpacked to {dest} ({e.strerror}); copy the data to a folder that can be written.",
+                lay.rel(file))
     code = [str(o[0] if isinstance(o, (list,tuple,np.ndarray)) else o) for o in d["label"]] # some copies append a face box to the label
     return raw_rows(paths, _splits.get(re.split(r"[-_.]", file.stem)[0].lower(), ""), code, lay.rel(file), list(range(1, len(d) + 1)), bad)
 
-# %% ../../nbs/03_data.rafdb.ipynb #4aea5d13
-_readers = {"list": _read_list, "lists": _read_lists, "meta": _read_meta, "folders": _read_folders, "csv": _read_csv, "suffix": _read_suffix, "parquet": _read_parquet}
-_official = [(["train"], TABLE3["rafdb","train"]), (["train","valid"], TABLE3["rafdb","train"]), (["test"], TABLE3["rafdb","test"]), (["valid"], TABLE3["rafdb","test"])]
+# %% ../../nbs/03_data.rafdb.ipynb #e636fda8
+_readers = {"list": _read_list, "lists": _read_lists, "meta": _read_meta, "folders": _read_folders, "csv": _read_csv,
+    "suffix": _read_suffix, "parquet": _read_parquet}
+_official = [(["train"], TABLE3["rafdb","train"]), (["train","valid"], TABLE3["rafdb","train"]), (["test"], TABLE3["rafdb","test"]),
+    (["valid"], TABLE3["rafdb","test"])]
 _released = {i: o for i,o in enumerate(ORDERS["rafdb"]) if o}
 
 def _settle(lay, rows, classes): # -> ({number: name}, words)
     if lay.name == "list": return _released, "class numbers as released"
-    if lay.files.get("key") and classes is None and (names := _names_by_list(lay, rows)): return names, f"class numbers told by {lay.files['key'].name}"
+    if lay.files.get("key") and classes is None and (names := _names_by_list(lay, rows)):
+        return names, f"class numbers told by {lay.files['key'].name}"
     numbers = {number(o) for o in rows["code"].unique()}
     names, words = settle_codes(rows, _official, classes, _released if 7 in numbers and 0 not in numbers else None)
     if names is not None: return names, words
@@ -461,14 +493,15 @@ def _settle(lay, rows, classes): # -> ({number: name}, words)
     refuse(lay.root, f"its classes are numbered {found[0]} to {found[-1]}, which copies of RAF-DB do in different orders, and the counts do not tell which; "
         f"pass classes= with the names in the order of the numbers, for example classes='{','.join(ORDERS['rafdb'][1:])}'.", lay.rel(lay.base) if lay.base != lay.root else None)
 
-# %% ../../nbs/03_data.rafdb.ipynb #15058366
+# %% ../../nbs/03_data.rafdb.ipynb #94bcda24
 def _settle_valid(lay, table): # -> (table, notes)
     if not (table["split"] == "valid").any(): return table, []
     if (table["split"] == "test").any(): return table, ["the validation split is the copy's own; no fold was drawn."]
     valid = table[table["split"] == "valid"]
     ids = face_id(valid["path"])
     if ids.str.startswith("test_").all() or valid["label"].value_counts().to_dict() == TABLE3["rafdb","test"]:
-        return table.assign(split=table["split"].replace("valid", "test")), ["the copy's validation split is RAF-DB's test split, and is used as such."]
+        return table.assign(split=table["split"].replace("valid",
+            "test")), ["the copy's validation split is RAF-DB's test split, and is used as such."]
     if not ids.str.startswith("train_").all():
         refuse(lay.root, "it has a validation split and no test split, and neither names nor counts tell whether that is RAF-DB's test split; call its folder test if it is, or add the test split.")
     return table, []
@@ -487,23 +520,26 @@ def stratified_folds(table:pd.DataFrame, # faces, with path and label
         for k,(_,held) in enumerate(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(order, label)): out[order[held]] = k
     return out
 
-# %% ../../nbs/03_data.rafdb.ipynb #ae8dc2ea
+# %% ../../nbs/03_data.rafdb.ipynb #46bbe9ef
 def _cut_fold(table, fold, n_folds, seed): # train -> train and valid; -> (table, notes)
     if fold is None or (table["split"] == "valid").any(): return table.drop(columns="fold", errors="ignore"), []
     train = ((table["split"] == "train") & table["label"].isin(EMOTIONS7)).to_numpy() # bad labels are no class to draw from
     if not train.any(): return table.drop(columns="fold", errors="ignore"), [] # the empty split is told later, with everything else
     own = sorted(set(table.loc[train, "fold"])) if "fold" in table else []
     if len(own) == n_folds: folds, note = table.loc[train, "fold"].map(own.index).to_numpy(), "the folds are the copy's own (5_fold)."
-    else: folds, note = stratified_folds(table[train], n_folds, seed), f"fold {fold} of {n_folds} stratified folds of train (seed {seed}) is the validation split."
+    else:
+        folds, note = stratified_folds(table[train], n_folds,
+            seed), f"fold {fold} of {n_folds} stratified folds of train (seed {seed}) is the validation split."
     split = table["split"].to_numpy(dtype=object, copy=True)
     split[np.flatnonzero(train)[folds == fold]] = "valid"
     return table.assign(split=split).drop(columns="fold", errors="ignore"), [note]
 
 def _check_fold(fold, n_folds):
     if not isinstance(n_folds, int) or n_folds < 2: raise ValueError(f"n_folds must be a whole number of at least 2, got {n_folds!r}.")
-    if fold is not None and (not isinstance(fold, int) or not 0 <= fold < n_folds): raise ValueError(f"fold must be 0 to {n_folds - 1}, or None for all of train, got {fold!r}.")
+    if fold is not None and (not isinstance(fold, int) or not 0 <= fold < n_folds):
+        raise ValueError(f"fold must be 0 to {n_folds - 1}, or None for all of train, got {fold!r}.")
 
-# %% ../../nbs/03_data.rafdb.ipynb #168aec17
+# %% ../../nbs/03_data.rafdb.ipynb #b4b474de
 def rafdb_table(root, # folder with RAF-DB in any of its layouts
                 fold:int|None=0, # fold of train that becomes valid; None: all of train stays train
                 n_folds:int=5, # folds; the paper has five
@@ -520,7 +556,8 @@ def rafdb_table(root, # folder with RAF-DB in any of its layouts
     names, how = _settle(lay, rows, classes)
     table, problems = name_rows(rows, names)
     table, notes = _settle_valid(lay, table)
-    finish = lambda table, notes, splits: finish_table(table, root, f"{lay.words} ({how})", problems, notes, EMOTIONS7, skip_bad, check_files, splits)
+    finish = lambda table, notes, splits: finish_table(table, root, f"{lay.words} ({how})", problems, notes, EMOTIONS7, skip_bad,
+        check_files, splits)
     try: table, more = _cut_fold(table, fold, n_folds, seed)
     except ValueError:
         if not skip_bad: finish(table, [], ()) # what is wrong with the faces is told first
@@ -531,7 +568,7 @@ def rafdb_table(root, # folder with RAF-DB in any of its layouts
     table.attrs.update(dataset="rafdb")
     return table
 
-# %% ../../nbs/03_data.rafdb.ipynb #9fffaa52
+# %% ../../nbs/03_data.rafdb.ipynb #7bafd2c9
 def _use_native_sizes(table, lay): # sizes of the original faces, where their boxes are known
     if "native_width" not in table:
         if lay.name in ("list","lists","meta") and "width" in table and table["width"].nunique() == 1:
@@ -541,7 +578,7 @@ def _use_native_sizes(table, lay): # sizes of the original faces, where their bo
         have = table.get(o, pd.Series(0, table.index))
         table[o] = table[f"native_{o}"].fillna(have).astype(int)
     n = int(table["native_width"].isna().sum())
-    table.attrs["notes"] += ["sizes are those of the original faces (Annotation/boundingbox)" + (f"; {n} faces have no box." if n else ".")]
+    table.attrs["notes"] += ["sizes are those of the original faces (Annotation/boundingbox)" + (f"; {n:,} of them have no box." if n else ".")]
     return table.drop(columns=["native_width","native_height"])
 
 def _count_note(table): # beside Table 3
@@ -549,7 +586,7 @@ def _count_note(table): # beside Table 3
     same = all(table.loc[table["split"].isin(s), "label"].value_counts().to_dict() == m for s,m in _official[1:3])
     return f"{len(table) - test:,} + {test:,} faces, " + ("class by class as in Table 3." if same else "not the 12,271 + 3,068 of Table 3.")
 
-# %% ../../nbs/03_data.rafdb.ipynb #390cdcda
+# %% ../../nbs/03_data.rafdb.ipynb #024d5f9f
 def rafdb_dls(root, # folder with RAF-DB
               fold:int=0, # fold of train that becomes valid
               size=100, # pixels; the paper's code has 100
@@ -562,5 +599,6 @@ def rafdb_dls(root, # folder with RAF-DB
               **kwargs # further arguments of `dls_from_table`
              )->DataLoaders: # train, valid, test
     "RAF-DB as fast DataLoaders."
-    if fold is None: raise ValueError("DataLoaders need a validation split, so fold must be a number, got None; for all of train use rafdb_table(fold=None).")
+    if fold is None:
+        raise ValueError("DataLoaders need a validation split, so fold must be a number, got None; for all of train use rafdb_table(fold=None).")
     return dls_from_table(rafdb_table(root, fold, n_folds, fold_seed, classes, skip_bad), size=size, bs=bs, augment=augment, **kwargs)
