@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLORS', 'MODEL_COLORS', 'STYLE', 'figure', 'save', 'class_color', 'plot_sizes', 'plot_classes', 'sample_grid',
-           'plot_history', 'plot_confusion', 'accuracy_by_size', 'plot_by_size', 'plot_branches']
+           'plot_history', 'plot_confusion', 'accuracy_by_size', 'plain_log', 'plot_by_size', 'plot_branches']
 
 # %% ../nbs/17_figures.ipynb #4c500747
 from contextlib import contextmanager
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from .data.table import BOX, SPLITS, class_counts, open_face
 from .emotions import EMOTIONS
 
@@ -131,6 +132,17 @@ def accuracy_by_size(sizes, # (N,) original size in pixels
     g = pd.Series(np.asarray(right, float)).groupby(bins, observed=True)
     return pd.DataFrame(dict(faces=g.size(), accuracy=g.mean()))
 
+# %% ../nbs/17_figures.ipynb #562b067a
+def plain_log(axis, # x or y axis of a figure, logarithmic
+              values, # what is drawn along it
+              ticks=(8,12,16,24,32,48,64,96,144,200,300,400,600,800,1200,1600) # candidates
+             ):
+    "Label a logarithmic axis with a few plain numbers."
+    low, high = float(np.min(values)), float(np.max(values))
+    inside = [o for o in ticks if low <= o <= high]
+    axis.set_major_locator(FixedLocator(inside[::max(1, len(inside)//6)] or [low])); axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda o,_: f"{o:g}"))
+
 # %% ../nbs/17_figures.ipynb #be086161
 def plot_by_size(sizes, # (N,) original size in pixels
                  rights # dict from the model's name to (N,) bool
@@ -146,6 +158,7 @@ def plot_by_size(sizes, # (N,) original size in pixels
             b.plot(sizes[order][20:], acc[20:], color=color, label=name) # the first twenty are too few, as in the paper
         a.set_xticks(range(len(first)), [f"{int(o.left)}-{int(o.right) - 1}\nn={n}" if o.right < 10_000 else f"{int(o.left)}+\nn={n}" for o,n in zip(first.index, first["faces"])], fontsize=7)
         a.set(title="WA by original size, %", xlabel="pixels"); b.set(title="WA of all faces up to a size, %", xlabel="original size, pixels", xscale="log")
+        plain_log(b.xaxis, sizes[order][20:])
         a.legend(fontsize=7, loc="lower right"); b.legend(fontsize=7, loc="lower right")
     return fig
 
