@@ -9,8 +9,7 @@ __all__ = ['DATASETS', 'RECIPES', 'Recipe', 'change', 'get_recipe']
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 import json
-from .augment import AUGMENTS
-from .learner import AUTHORS_RATES, PAPER_RATES
+from .emotions import AUGMENTS, AUTHORS_RATES, PAPER_RATES
 
 # %% ../nbs/30_recipes.ipynb #0a96f089
 DATASETS = ("ferplus", "rafdb", "affectnet8", "affectnet7", "synthetic")
@@ -69,8 +68,8 @@ _recipes = [
     Recipe("ferplus-paper", "ferplus", base=_multi, loss="pdls", **_paper),
     Recipe("ferplus-authors", "ferplus", loss="ce", soft=True, rates=AUTHORS_RATES["ferplus"], **_authors),
     Recipe("ferplus-paper-vgg16", "ferplus", model="baseline", loss="ls", **_paper),
-    Recipe("ferplus-lite", "ferplus", soft=True, loss="pdls", base=((24,4),(36,6),(48,8)), epochs=3, **_lite),
-    Recipe("ferplus-lite-baseline", "ferplus", model="baseline", soft=True, loss="pdls", base=((24,4),(36,6),(48,8)), epochs=3, **_lite),
+    Recipe("ferplus-lite", "ferplus", soft=True, loss="pdls", base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
+    Recipe("ferplus-lite-baseline", "ferplus", model="baseline", soft=True, loss="pdls", base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
     Recipe("rafdb-paper", "rafdb", size=100, batch_size=32, augment="rafdb", base=((50,20),(100,20),(150,20)), **_paper),
     Recipe("rafdb-authors", "rafdb", size=100, batch_size=32, augment="rafdb", alpha=.8, base=((48,20),(96,20),(144,20)), rates=AUTHORS_RATES["rafdb"], **_authors),
     Recipe("rafdb-paper-vgg16", "rafdb", model="baseline", size=100, batch_size=32, augment="rafdb", loss="ls", **_paper),

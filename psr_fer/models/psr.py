@@ -250,6 +250,8 @@ def branches(self:PSR,
     return torch.stack(list(_together(self.head, feats)), 1)
 
 # %% ../../nbs/13_models.psr.ipynb #0a29b9aa
+_GAIN = 10 # of the fusion weights' logits over the parameter that the optimiser moves
+
 @patch
 def fuse(self:PSR,
          scores:Tensor # (B,n_branches,C) raw scores
@@ -257,20 +259,20 @@ def fuse(self:PSR,
     "Weighted mean of the branches' softmax, as log-probabilities."
     z = scores if scores.dtype == torch.float64 else scores.float()
     if self.fusion is None: return z.log_softmax(-1).logsumexp(1) - math.log(self.n_branches)
-    return (z.log_softmax(-1) + self.fusion.to(z.dtype).log_softmax(0)[:, None]).logsumexp(1)
+    return (z.log_softmax(-1) + (_GAIN*self.fusion).to(z.dtype).log_softmax(0)[:, None]).logsumexp(1)
 
 @patch
 def _teach_fusion(self:PSR, scores):
     "`scores`, unchanged, with a gradient for the fusion weights."
     if self.fusion is None: return scores
-    w = self.fusion.softmax(0)[:, None]
+    w = (_GAIN*self.fusion).softmax(0)[:, None]
     p = (w*scores.detach().to(w.dtype).softmax(-1)).sum(1, keepdim=True)
     return scores + (w.detach()*(p - p.detach())).to(scores.dtype)
 
 @patch
 def fusion_weights(self:PSR)->dict: # branch -> weight; they sum to 1
     "Weight of each branch in the fused prediction."
-    w = torch.full((self.n_branches,), 1/self.n_branches) if self.fusion is None else self.fusion.detach().float().softmax(0)
+    w = torch.full((self.n_branches,), 1/self.n_branches) if self.fusion is None else (_GAIN*self.fusion.detach().float()).softmax(0)
     return dict(zip(self.branch_names(), w.tolist()))
 
 @patch
