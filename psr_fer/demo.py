@@ -14,7 +14,8 @@ from .data.table import PixelCache
 from .emotions import IMAGENET_STATS
 from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_history, plot_sizes, save
 from .recipes import get_recipe
-from .runs import load_model, recipe_table, train_run, write_whole
+from .checkpoints import load_model, write_whole
+from .runs import recipe_table, train_run
 
 # %% ../nbs/34_demo.ipynb #867fc58c
 _css = """body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}

@@ -12,74 +12,93 @@ import json
 from .emotions import AUGMENTS, AUTHORS_RATES, PAPER_RATES
 
 # %% ../nbs/30_recipes.ipynb #0a96f089
-DATASETS = ("ferplus", "rafdb", "affectnet8", "affectnet7", "synthetic")
+DATASETS = ("ferplus", "rafdb", "affectnet8", "affectnet7", "synthetic", "own")
 _choices = dict(dataset=DATASETS, model=("psr","baseline"), loss=("ce","ls","pdls"), fusion=("weighted","mean"), views=("paper","flip","none"),
-                kstep=(1,2), augment=tuple(AUGMENTS))
-_at_least = dict(size=16, batch_size=2, pos=0, epochs=1, lr=1e-7, sr_epochs=0, views_n=1, weight_decay=0, warm_epochs=0)
+                kstep=(1,2), augment=tuple(AUGMENTS), precision=("auto","float32","bf16","fp16"))
+_at_least = dict(size=16, batch_size=2, pos=0, epochs=1, lr=1e-7, base_lr=1e-7, sr_epochs=0, views_n=1, weight_decay=0, frozen_epochs=0, sgd_epochs=0, sgd_lr=1e-7, accumulate=1)
 _shares = ("alpha", "ema") # numbers in [0,1]
 
 @dataclass(frozen=True)
 class Recipe:
     "All settings of one training; `replace` one with dataclasses.replace."
     name: str # what the run is called
-    dataset: str # one of DATASETS
+    dataset: str # one of DATASETS; "own": class folders or a CSV of one's own
     source: str # where the settings come from
-    model: str = "psr" # "psr" or "baseline" (the plain network with the same head)
-    arch: str = "vgg16_bn" # base network
-    size: int = 96 # pixels
+    model: str = "psr" # "psr" (Fig. 3) or "baseline": the plain network with the same head
+    arch: str = "vgg16_bn" # base network; paper: VGG16
+    weights: str = "none" # of the base network: "none", "imagenet" (paper), or a file
+    size: int = 96 # pixels; paper: FER+ twice its 48, RAF-DB 100
     kstep: int = 1 # super-resolution branches, Eq. 1
-    pos: int = 6 # convolutions before the cut, Fig. 10
+    pos: int = 6 # convolutions before the cut, Fig. 10: 5 or 6 is best
     stn: bool = True # with spatial transformer, Table 7
-    fusion: str = "weighted" # "weighted" or "mean" of the branches
+    fusion: str = "weighted" # of the branches: "weighted" (paper) or "mean" (authors)
     sr: tuple = (16, 64) # residual blocks and features of EDSR
+    sr_weights: str = "none" # of EDSR: "none", "published" (paper), or a file
     sr_epochs: int = 0 # epochs of training EDSR on the data set's own faces first; 0 = as initialised
-    base: tuple = () # careful initialisation: ((pixels, epochs), ...) for the plain network first
+    base: tuple = () # careful initialisation (Section V-A): ((pixels, epochs), ...) for the plain network first
+    base_lr: float = 1e-3 # top of the cycles of that stage
+    frozen_epochs: int = 0 # epochs before it in which only the head learns; authors: where the weights are ImageNet's
     loss: str = "pdls" # Eqs. 2-4
-    alpha: float = 0.9 # weight of the label itself in LS and PDLS, in [0,1]
+    alpha: float = 0.9 # weight of the label itself in LS and PDLS, in [0,1]; paper: "around 0.9"
     soft: bool = False # train against vote shares
-    augment: str = "ferplus" # training augmentation
-    batch_size: int = 64 # faces
-    epochs: int = 30 # of the one-cycle fit
-    lr: float = 1e-3 # top of the cycle for the fastest block
-    rates: dict = field(default_factory=lambda: dict(PAPER_RATES)) # learning rate per block, only ratios matter
-    weight_decay: float = 0.01 # decoupled
+    augment: str = "ferplus" # training augmentation, a key of AUGMENTS
+    batch_size: int = 64 # faces per step, over all processes; authors: 64, RAF-DB 32
+    accumulate: int = 1 # batches whose gradients make one step
+    epochs: int = 30 # of the one-cycle fit; authors: 30
+    lr: float = 1e-3 # top of the cycle for the fastest block; paper: 1e-3
+    rates: dict = field(default_factory=lambda: dict(PAPER_RATES)) # learning rate per block, only ratios matter; Section V-A
+    sgd_epochs: int = 0 # epochs of a second cycle with SGD, momentum 0.9; authors: 30, RAF-DB 20
+    sgd_lr: float = 1e-3 # its top
+    weight_decay: float = 0.01 # decoupled; fastai's default
     ema: float = 0. # moving average of the weights per batch, in [0,1); 0 = none
-    views: str = "paper" # test-time views
-    views_n: int = 8 # how many
+    views: str = "paper" # test-time views, Section V-A
+    views_n: int = 8 # how many; paper: 8
+    precision: str = "auto" # "float32", "bf16", "fp16"; auto: half precision on a GPU, float32 on a CPU
+    channels_last: bool = True # memory format; faster on CPUs and GPUs, the same numbers
+    compile: bool = False # torch.compile; pays for long trainings on a GPU
 
-    def __post_init__(self):
-        for k,allowed in _choices.items():
-            if getattr(self, k) not in allowed: raise ValueError(f"{self.name}: {k} = {getattr(self,k)!r} is none of {', '.join(map(str, allowed))}.")
-        for k,low in _at_least.items():
-            v = getattr(self, k, low)
-            if not isinstance(v, (int,float)) or isinstance(v, bool) or v < low: raise ValueError(f"{self.name}: {k} must be a number, at least {low}; got {v!r}.")
-        for k in _shares:
-            if not 0 <= getattr(self, k) <= 1: raise ValueError(f"{self.name}: {k} must be in [0,1]; got {getattr(self,k)!r}.")
-        if len(self.sr) != 2 or min(self.sr) < 1: raise ValueError(f"{self.name}: sr is (residual blocks, features), both at least 1; got {self.sr!r}.")
-        if any(len(o) != 2 or o[0] < 16 or o[1] < 1 for o in self.base): raise ValueError(f"{self.name}: base is ((pixels, epochs), ...) with at least 16 pixels and 1 epoch; got {self.base!r}.")
+    def __post_init__(self): _check(self)
+
+# %% ../nbs/30_recipes.ipynb #5f0c50a8
+def _check(self): # a Recipe
+    "ValueError names the field that cannot be."
+    def no(what): raise ValueError(f"{self.name}: {what}")
+    for k,allowed in _choices.items():
+        if getattr(self, k) not in allowed: no(f"{k} = {getattr(self,k)!r} is none of {', '.join(map(str, allowed))}.")
+    for k,low in _at_least.items():
+        v = getattr(self, k)
+        if not isinstance(v, (int,float)) or isinstance(v, bool) or v < low: no(f"{k} must be a number, at least {low}; got {v!r}.")
+    for k in _shares:
+        if not 0 <= getattr(self, k) <= 1: no(f"{k} must be in [0,1]; got {getattr(self,k)!r}.")
+    if len(self.sr) != 2 or min(self.sr) < 1: no(f"sr is (residual blocks, features), both at least 1; got {self.sr!r}.")
+    if any(len(o) != 2 or o[0] < 16 or o[1] < 1 for o in self.base): no(f"base is ((pixels, epochs), ...) with at least 16 pixels and 1 epoch; got {self.base!r}.")
+    unknown = [o for o in self.rates if o not in PAPER_RATES]
+    if unknown: no(f"rates has no block {unknown[0]!r}; the blocks are {', '.join(PAPER_RATES)}.")
 
 # %% ../nbs/30_recipes.ipynb #c283be96
-_paper = dict(source="the paper, Section V-A; what it leaves open is as in the authors' code")
-_authors = dict(source="the authors' released code", fusion="mean")
-_lite = dict(source="ours, for two CPU cores", arch="vgg8_bn", size=48, pos=3, sr=(2,16), sr_epochs=1, batch_size=128, lr=3e-3, weight_decay=.03, ema=.998,
-             augment="light", rates=dict(stn=3e-4, sr=3e-4, low=3e-3, shared=3e-3, head=3e-3))
-_multi = ((48,20),(96,20),(144,20)) # the authors train the base network at three sizes first
+_paper = dict(source="the paper, Section V-A; what it leaves open is as in the authors' code", weights="imagenet")
+_published = dict(sr_weights="published")
+_authors = dict(source="the authors' released code", fusion="mean", weights="imagenet", **_published)
+_lite = dict(source="ours, for two CPU cores", arch="vgg8_bn", size=48, pos=3, sr=(2,16), sr_epochs=1, batch_size=128, lr=1.5e-3, base_lr=3e-3, weight_decay=.03, ema=.998,
+             augment="light", rates=dict(stn=1e-4, sr=1e-4, low=1e-3, shared=1e-3, head=1e-3))
+_raf = dict(dataset="rafdb", size=100, batch_size=32, augment="rafdb")
+_affect = dict(size=100, augment="rafdb", epochs=20)
+_demo = dict(dataset="synthetic", soft=True, base=((32,12),), epochs=6, **dict(_lite, batch_size=32, ema=.98, sr_epochs=3))
+def _multi(*sizes): return dict(base=tuple((o,20) for o in sizes), frozen_epochs=5) # the authors train the base network at three sizes, the first with a frozen body
+def _both(name, base_name, **settings): # PSR and its baseline
+    return [Recipe(name, **settings), Recipe(base_name, model="baseline", **{k: v for k,v in settings.items() if k != "sr_weights"})]
 _recipes = [
-    Recipe("ferplus-paper", "ferplus", base=_multi, loss="pdls", **_paper),
-    Recipe("ferplus-authors", "ferplus", loss="ce", soft=True, rates=AUTHORS_RATES["ferplus"], **_authors),
-    Recipe("ferplus-paper-vgg16", "ferplus", model="baseline", loss="ls", **_paper),
-    Recipe("ferplus-lite", "ferplus", soft=True, loss="pdls", base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
-    Recipe("ferplus-lite-baseline", "ferplus", model="baseline", soft=True, loss="pdls", base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
-    Recipe("rafdb-paper", "rafdb", size=100, batch_size=32, augment="rafdb", base=((50,20),(100,20),(150,20)), **_paper),
-    Recipe("rafdb-authors", "rafdb", size=100, batch_size=32, augment="rafdb", alpha=.8, base=((48,20),(96,20),(144,20)), rates=AUTHORS_RATES["rafdb"], **_authors),
-    Recipe("rafdb-paper-vgg16", "rafdb", model="baseline", size=100, batch_size=32, augment="rafdb", loss="ls", **_paper),
-    Recipe("affectnet8-paper", "affectnet8", size=100, augment="rafdb", epochs=20, **_paper),
-    Recipe("affectnet7-paper", "affectnet7", size=100, augment="rafdb", epochs=20, **_paper),
-    Recipe("affectnet8-paper-vgg16", "affectnet8", model="baseline", size=100, augment="rafdb", epochs=20, loss="ls", **_paper),
-    Recipe("affectnet7-paper-vgg16", "affectnet7", model="baseline", size=100, augment="rafdb", epochs=20, loss="ls", **_paper),
-    Recipe("rafdb-lite", "rafdb", loss="pdls", base=((24,5),(36,8),(48,12)), epochs=8, **_lite),
-    Recipe("synthetic-demo", "synthetic", soft=True, loss="pdls", base=((32,12),), epochs=4, **dict(_lite, size=48, batch_size=32, ema=.98)),
-    Recipe("synthetic-demo-baseline", "synthetic", model="baseline", soft=True, loss="pdls", base=((32,12),), epochs=4, **dict(_lite, size=48, batch_size=32, ema=.98)),
+    *_both("ferplus-paper", "ferplus-paper-vgg16", dataset="ferplus", **_multi(48,96,144), **_published, **_paper),
+    *_both("ferplus-authors", "ferplus-authors-vgg16", dataset="ferplus", loss="ce", soft=True, rates=AUTHORS_RATES["ferplus"], sgd_epochs=30, sgd_lr=1e-4, **_authors),
+    *_both("ferplus-lite", "ferplus-lite-baseline", dataset="ferplus", soft=True, base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
+    *_both("rafdb-paper", "rafdb-paper-vgg16", **_raf, **_multi(50,100,150), **_published, **_paper),
+    *_both("rafdb-authors", "rafdb-authors-vgg16", **_raf, alpha=.8, lr=5e-3, rates=AUTHORS_RATES["rafdb"], sgd_epochs=20, sgd_lr=5e-4, **_multi(48,96,144), **_authors),
+    *_both("rafdb-lite", "rafdb-lite-baseline", dataset="rafdb", base=((24,5),(36,8),(48,12)), epochs=8, **_lite),
+    *_both("affectnet8-paper", "affectnet8-paper-vgg16", dataset="affectnet8", **_affect, **_multi(50,100,150), **_published, **_paper),
+    *_both("affectnet7-paper", "affectnet7-paper-vgg16", dataset="affectnet7", **_affect, **_multi(50,100,150), **_published, **_paper),
+    *_both("affectnet8-lite", "affectnet8-lite-baseline", dataset="affectnet8", base=((24,1),(48,1)), epochs=1, **_lite),
+    *_both("affectnet7-lite", "affectnet7-lite-baseline", dataset="affectnet7", base=((24,1),(48,1)), epochs=1, **_lite),
+    *_both("synthetic-demo", "synthetic-demo-baseline", **_demo),
 ]
 RECIPES = {o.name: o for o in _recipes}
 

@@ -311,6 +311,7 @@ class CachedDL(TfmdDL):
     def __init__(self, dataset, *args, cache=None, rows=None, targets=None, balanced=False, seed=None, **kwargs):
         super().__init__(dataset, *args, **kwargs)
         self.cache, self.rows, self.targets, self.balanced = cache, rows, targets, balanced
+        self.skip, self.last = None, None # (batches to pass over, function to call then) once; faces of the last batch
         if seed is not None: self.rng.seed(seed)
 
     def new(self, dataset=None, cls=None, **kwargs):
@@ -321,9 +322,14 @@ class CachedDL(TfmdDL):
     def create_batches(self, samps):
         if self.cache is None: yield from super().create_batches(samps)
         else:
-            for b in self.chunkify(samps): yield self._batch(np.asarray(b))
+            (skip, then), self.skip = self.skip or (0, None), None
+            for i,b in enumerate(self.chunkify(samps)):
+                if i < skip: continue
+                if i == skip and then: then()
+                yield self._batch(np.asarray(b))
 
     def _batch(self, idxs):
+        self.last = idxs
         x, y = self.cache(self.rows[idxs]), self.targets[torch.from_numpy(idxs)]
         return TensorImage(x), (TensorShares if y.is_floating_point() else TensorCategory)(y)
 

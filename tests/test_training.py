@@ -1,0 +1,259 @@
+"""What a training survives, and what it says when it cannot go on: stops, full disks, NaN, too little memory; options of a run."""
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fastai.callback.core import Callback
+
+import psr_fer.runs as runs
+from psr_fer.checkpoints import load_model, save_model, take_over, write_whole
+from psr_fer.models.psr import PSR, Baseline
+from psr_fer.recipes import get_recipe
+from psr_fer.runs import train_run, train_seeds
+
+TINY = get_recipe("synthetic-demo", ["epochs=2", "base=[[24,1]]", "size=32", "sr=[1,4]", "sr_epochs=0", "views_n=2", "batch_size=16", "views=none"])
+PLAIN = replace(TINY, model="baseline", base=(), name="plain")
+
+
+def train(recipe, faces, out, **kw): return train_run(recipe, faces, out, kw.pop("seed", 5), labels="label.csv", say=kw.pop("say", lambda o: None), **kw)
+
+
+@pytest.fixture(scope="module")
+def plain(faces, tmp_path_factory):
+    out = tmp_path_factory.mktemp("plain")/"run"
+    return out, train(PLAIN, faces, out)
+
+
+def start(faces, out, *args):
+    "The command line in a process of its own."
+    sets = [f"{k}={json.dumps(getattr(PLAIN, k))}" for k in ("model", "epochs", "base", "size", "sr", "sr_epochs", "views_n", "views", "batch_size")]
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-m", "psr_fer.cli", "train", "synthetic-demo", "--data", str(faces), "--labels", "label.csv", "--out", str(out), "--seed", "5",
+                             *[o for s in sets for o in ("--set", s)], *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(p, cond):
+    while p.poll() is None and not cond(): time.sleep(.01)
+
+
+def test_kill_within_an_epoch(plain, faces, tmp_path):
+    out = tmp_path/"run"
+    p = start(faces, out, "--minutes", 0)
+    state = out/".last-fit.pt"
+    wait_for(p, state.exists)
+    time.sleep(.15)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    kept = torch.load(state, weights_only=True)
+    said = []
+    config = json.loads((out/"config.json").read_text())
+    p = start(faces, out)
+    text = p.communicate()[0]
+    assert p.returncode == 0 and f"going on after epoch {kept['epoch']}" in text and kept["batch"] + kept["epoch"] > 0
+    m = json.loads((out/"metrics.json").read_text())
+    assert m["test"] == plain[1]["test"] and m["valid"] == plain[1]["valid"] and config["seed"] == 5
+    cols = ["train_loss", "valid_loss", "wa", "ua", "lr_head"]
+    pd.testing.assert_frame_equal(pd.read_csv(out/"history.csv")[cols], pd.read_csv(plain[0]/"history.csv")[cols])
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(plain, faces, tmp_path):
+    out = tmp_path/"run"
+    p = start(faces, out, "--minutes", 0)
+    wait_for(p, (out/".last-fit.pt").exists)
+    p.send_signal(signal.SIGINT)
+    err = p.communicate()[1]
+    assert p.returncode == 130 and "the same command goes on where it was" in err and "Traceback" not in err
+    assert not (out/"metrics.json").exists() and not [o for o in out.iterdir() if o.name.count(".") > 3]
+    assert train(replace(PLAIN, name="synthetic-demo"), faces, out)["test"] == plain[1]["test"]
+
+
+class Poison(Callback):
+    run_valid = False
+    def __init__(self, epoch, batch): self.at = epoch, batch
+    def after_pred(self):
+        if (self.epoch, self.iter) == self.at: self.learn.pred = self.pred*float("nan")
+
+
+def test_nan_stops_names_the_files_and_keeps_good_weights(faces, tmp_path, monkeypatch):
+    make = runs.baseline_learner
+    def poisoned(*args, **kw):
+        learn = make(*args, **kw)
+        learn.add_cb(Poison(1, 2))
+        return learn
+    monkeypatch.setattr(runs, "baseline_learner", poisoned)
+    with pytest.raises(FloatingPointError, match="the loss became nan in epoch 2, batch 3; a smaller learning rate"): train(PLAIN, faces, tmp_path/"run")
+    names = json.loads((tmp_path/"run"/"nan-batch.json").read_text())
+    assert len(names) == 16 and all((faces/o).exists() for o in names)
+    state = torch.load(tmp_path/"run"/".last-fit.pt", weights_only=True)
+    assert state["epoch"] == 1 and all(torch.isfinite(o).all() for o in state["model"].values() if o.is_floating_point())
+
+
+def test_a_full_disk_gets_a_sentence_and_the_run_goes_on_later(plain, faces, tmp_path, monkeypatch):
+    real, calls = runs.state_bytes, []
+    def full(state):
+        calls.append(1)
+        if len(calls) == 2: raise OSError(errno.ENOSPC, "No space left on device")
+        return real(state)
+    monkeypatch.setattr(runs, "state_bytes", full)
+    with pytest.raises(OSError, match="No space left"): train(PLAIN, faces, tmp_path/"run")
+    monkeypatch.undo()
+    assert train(PLAIN, faces, tmp_path/"run")["test"] == plain[1]["test"]
+
+
+def test_a_really_full_disk(tmp_path):
+    "The system refuses to write more: nothing half-written stays, the old file is whole."
+    code = f"""
+import resource, signal
+from psr_fer.checkpoints import write_whole
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+p = Path({str(tmp_path/'a.bin')!r})
+write_whole(p, b'old')
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try: write_whole(p, b'x'*10_000)
+except OSError as e: print(e.strerror)
+"""
+    r = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert "the disk is full; free some space and give the same command again" in r.stdout
+    assert [o.name for o in tmp_path.iterdir()] == ["a.bin"] and (tmp_path/"a.bin").read_bytes() == b"old"
+
+
+def test_out_of_gpu_memory_says_what_to_try(faces, tmp_path, monkeypatch):
+    def forward(*args, **kw): raise torch.OutOfMemoryError("CUDA out of memory.")
+    monkeypatch.setattr(Baseline, "forward", forward)
+    with pytest.raises(ValueError, match="out of GPU memory with batch_size 16 at 32 px; try --set batch_size=8 --set accumulate=2"): train(PLAIN, faces, tmp_path/"run")
+
+
+def test_same_seed_same_numbers_other_seed_others(plain, faces, tmp_path):
+    assert train(PLAIN, faces, tmp_path/"same")["valid"] == plain[1]["valid"]
+    other = train(PLAIN, faces, tmp_path/"other", seed=6)
+    assert pd.read_csv(tmp_path/"other"/"history.csv")["train_loss"].tolist() != pd.read_csv(plain[0]/"history.csv")["train_loss"].tolist() and other["seed"] == 6
+
+
+def test_several_seeds(faces, tmp_path):
+    r = train_seeds(replace(PLAIN, epochs=1), faces, tmp_path, [1, 2], say=lambda o: None, labels="label.csv")
+    both = [json.loads((tmp_path/f"plain__s{s}"/"metrics.json").read_text())["test"]["wa"] for s in (1, 2)]
+    assert r["wa"]["values"] == both and r["wa"]["mean"] == pytest.approx(np.mean(both)) and r["wa"]["sd"] == pytest.approx(np.std(both, ddof=1))
+    assert json.loads((tmp_path/"plain__seeds.json").read_text()) == r
+
+
+@pytest.mark.parametrize("change", [dict(precision="bf16"), dict(accumulate=2, batch_size=8), dict(compile=True), dict(channels_last=False), dict(sgd_epochs=1), dict(ema=0.)])
+def test_options_of_a_recipe_train(faces, tmp_path, change):
+    if change.get("compile") and not shutil.which("g++"): pytest.skip("torch.compile on a CPU needs a C++ compiler")
+    m = train(replace(PLAIN, epochs=1, **change), faces, tmp_path/"run")
+    assert 0 < m["test"]["wa"] <= 1 and set(change) <= set(json.loads((tmp_path/"run"/"config.json").read_text())["recipe"])
+    if "sgd_epochs" in change: assert pd.read_csv(tmp_path/"run"/"history.csv")["stage"].tolist() == ["fit", "sgd"]
+
+
+def test_accumulated_batches_make_the_step_of_a_large_one(faces, tmp_path, monkeypatch):
+    "Without dropout and batch statistics two halves give the gradient of the whole."
+    from psr_fer.training import seed_all
+    from psr_fer.data.ferplus import ferplus_dls
+    from psr_fer.learner import baseline_learner
+    from fastai.callback.training import GradientAccumulation
+    after = []
+    for bs, cbs in ((16, []), (8, [GradientAccumulation(16)])):
+        dls = ferplus_dls(faces, size=32, bs=bs, labels="label.csv", augment=None, seed=3)
+        seed_all(0)
+        learn = baseline_learner(dls, "vgg8_bn", model_args=dict(pos=2), opt_func=runs.partial(runs.SGD, mom=0.), rates=False)
+        class Still(Callback):
+            def before_batch(self): self.model.eval()
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, .01, cbs=[Still(), *cbs, *([] if bs == 16 else [])], wd=0.)
+        after.append(next(learn.model.head[6].parameters()).detach())
+    assert (after[0] - after[1]).abs().max() < .1*after[0].abs().max()
+
+
+def test_second_seed_and_baseline_reuse_the_base_stage(faces, tmp_path):
+    said = []
+    train(replace(TINY, name="one", epochs=1), faces, tmp_path/"one")
+    m = train(replace(TINY, name="two", epochs=1, model="baseline", pos=2), faces, tmp_path/"two", say=said.append)
+    assert any("base stage taken from one" in o for o in said)
+    assert pd.read_csv(tmp_path/"two"/"history.csv")["stage"].tolist() == ["base-1-24px", "fit"] and m["minutes"] >= 0
+    said.clear()
+    train(replace(TINY, name="three", epochs=1), faces, tmp_path/"three", seed=6, say=said.append)
+    assert not any("base stage taken" in o for o in said)
+
+
+def test_frozen_head_stage(faces, tmp_path):
+    train(replace(TINY, model="baseline", frozen_epochs=1, epochs=1), faces, tmp_path/"run")
+    assert pd.read_csv(tmp_path/"run"/"history.csv")["stage"].tolist() == ["base-0-head", "base-1-24px", "fit"]
+
+
+def test_init_from_another_run(plain, faces, tmp_path):
+    said = []
+    train(replace(TINY, epochs=1), faces, tmp_path/"run", init=plain[0], say=said.append)
+    line = next(o for o in said if o.startswith(f"from {plain[0]}"))
+    assert "shared 28 of 28 tensors" in line and "fresh: none" in line and "stn 0 of" in line
+    with pytest.raises(ValueError, match="holds another run \\(init differ"): train(replace(TINY, epochs=1), faces, tmp_path/"run")
+
+
+def test_take_over_orders_the_last_layer_by_name(tmp_path):
+    kw = dict(size=48, pos=2, sr=dict(n_resblocks=1, n_feats=4))
+    old = PSR("vgg8_bn", n_classes=3, **kw)
+    save_model(old, tmp_path/"old.safetensors", classes=["a", "b", "c"])
+    new = PSR("vgg8_bn", n_classes=4, **kw)
+    fresh = new.head[6].weight[1].clone()
+    report = take_over(new, ["c", "x", "a", "b"], tmp_path/"old")
+    torch.testing.assert_close(new.head[6].weight, torch.stack([old.head[6].weight[2], fresh, old.head[6].weight[0], old.head[6].weight[1]]))
+    assert report["kept"] == ["c", "a", "b"] and report["fresh"] == ["x"] and report["stn"].startswith(report["stn"].split(" of ")[1].split()[0])
+    x = torch.randn(2, 3, 48, 48)
+    torch.testing.assert_close(new.eval().branches(x)[..., [2, 3, 0]], old.eval().branches(x))
+
+
+def test_repeated_pictures_are_reported(faces, tmp_path):
+    shutil.copytree(faces, tmp_path/"faces")
+    train_one, test_one = (next((tmp_path/"faces"/o).glob("*.png")) for o in ("FER2013Train", "FER2013Test"))
+    shutil.copy(train_one, test_one)
+    said = []
+    m = train(replace(PLAIN, epochs=1), tmp_path/"faces", tmp_path/"run", say=said.append)
+    assert m["repeated_pictures"] >= 1 and any("stand in more than one split" in o for o in said)
+    assert {f"FER2013Train/{train_one.name}", f"FER2013Test/{test_one.name}"} <= {o for pair in json.loads((tmp_path/"run"/"repeated.json").read_text()) for o in pair}
+
+
+def test_the_test_split_is_read_once_at_the_end(faces, tmp_path, monkeypatch):
+    seen = []
+    real = runs.evaluate_model
+    monkeypatch.setattr(runs, "evaluate_model", lambda model, dl, *a, **k: (seen.append((len(dl.dataset), (tmp_path/"run"/"stage-fit.safetensors").exists())), real(model, dl, *a, **k))[1])
+    m = train(PLAIN, faces, tmp_path/"run")
+    n = m["data"]["faces"]
+    assert [o for o in seen] == [(n["valid"], True), (n["test"], True), (n["test"], True)] and "test split was read once" in m["selected"]
+
+
+def test_cache_on_disk_gives_the_same_numbers(plain, faces, tmp_path):
+    assert train(PLAIN, faces, tmp_path/"run", cache=str(tmp_path/"pixels"))["test"] == plain[1]["test"]
+    assert list((tmp_path/"pixels").glob("*-pixels.npy"))
+
+
+def test_tracking(faces, tmp_path):
+    pytest.importorskip("tensorboard")
+    train(replace(PLAIN, epochs=1), faces, tmp_path/"run", track="tensorboard")
+    assert list((tmp_path/"run"/"tensorboard").rglob("events.*"))
+    with pytest.raises(ValueError, match="none of tensorboard, wandb"): train(replace(PLAIN, epochs=1), faces, tmp_path/"other", track="mlflow")
+
+
+def test_evaluating_a_broken_checkpoint(plain, tmp_path):
+    for o in ("model.safetensors", "model.json"): shutil.copy(plain[0]/o, tmp_path/o)
+    (tmp_path/"model.safetensors").write_bytes((tmp_path/"model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"): load_model(tmp_path)
+    shutil.copy(plain[0]/"model.safetensors", tmp_path/"model.safetensors")
+    about = json.loads((tmp_path/"model.json").read_text())
+    (tmp_path/"model.json").write_text(json.dumps(dict(about, config=dict(about["config"], n_classes=3))))
+    with pytest.raises(ValueError, match="does not fit its description"): load_model(tmp_path)
+    (tmp_path/"model.json").write_text(json.dumps(dict(about, format=9, version="9.0")))
+    with pytest.raises(ValueError, match="has format 9, made by psr_fer 9.0"): load_model(tmp_path)
+
+
+def test_write_whole_leaves_the_old_file(tmp_path):
+    write_whole(tmp_path/"a", "old")
+    def half(p): p.write_text("half"); raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): write_whole(tmp_path/"a", half)
+    assert (tmp_path/"a").read_text() == "old" and len(os.listdir(tmp_path)) == 1
