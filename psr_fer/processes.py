@@ -7,8 +7,7 @@ __all__ = ['SharedDL', 'Together', 'join', 'wait']
 
 # %% ../nbs/26_processes.ipynb #20166be1
 import torch
-try: from accelerate import Accelerator
-except ImportError: raise ImportError("training in several processes needs accelerate; pip install accelerate") from None
+from accelerate import Accelerator
 from fastai.distributed import DistributedDL, DistributedTrainer
 
 # %% ../nbs/26_processes.ipynb #a44f7e52

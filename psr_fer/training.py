@@ -14,6 +14,7 @@ from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.training import GradientAccumulation
 from fastai.torch_core import num_distrib, rank_distrib, to_float
+from fastcore.basics import patch
 from .learner import bare, block_names
 
 # %% ../nbs/25_training.ipynb #91e9d51c
@@ -113,8 +114,6 @@ class Keep(Callback):
         raise CancelFitException()
 
 # %% ../nbs/25_training.ipynb #26f27dd6
-from fastcore.basics import patch
-
 def _plain(o): # numbers of the optimiser without fastai's or NumPy's types
     return float(o) if isinstance(o, (float, np.floating)) else o
 
