@@ -20,6 +20,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'psr_fer.bench._Watch.__exit__': ('bench.html#_watch.__exit__', 'psr_fer/bench.py'),
                                'psr_fer.bench._Watch._look': ('bench.html#_watch._look', 'psr_fer/bench.py'),
                                'psr_fer.bench._Watch._now': ('bench.html#_watch._now', 'psr_fer/bench.py'),
+                               'psr_fer.bench._hand_back': ('bench.html#_hand_back', 'psr_fer/bench.py'),
                                'psr_fer.bench._lines': ('bench.html#_lines', 'psr_fer/bench.py'),
                                'psr_fer.bench._measure': ('bench.html#_measure', 'psr_fer/bench.py'),
                                'psr_fer.bench._sync': ('bench.html#_sync', 'psr_fer/bench.py'),

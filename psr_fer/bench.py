@@ -5,7 +5,7 @@ __all__ = ['time_call', 'matmul_peak', 'fast_dtype', 'machine', 'gflop_per_image
            'prepare', 'bench_model', 'profile_call']
 
 # %% ../nbs/22_bench.ipynb #3ab25c7e
-import copy, gc, math, os, platform, threading, time
+import copy, ctypes, gc, math, os, platform, threading, time
 from contextlib import nullcontext
 import pandas as pd
 import torch
@@ -87,11 +87,15 @@ class _Watch:
         while self.on: self.peak = max(self.peak, self._now()); time.sleep(0.002)
     def __exit__(self, *a): self.on = False; self.thread.join(); self.bytes = max(0, self.peak - self.start)
 
+def _hand_back(): # freed memory that the C library keeps would hide what a call needs
+    try: ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError): pass # not glibc
+
 def peak_memory(f,                  # called without arguments
                 device:torch.device # where it computes
                )->float: # MiB above what was there before; nan where it cannot be told
     "Memory that one call needs."
-    gc.collect()
+    gc.collect(); _hand_back()
     if device.type == "cuda":
         torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats(device); start = torch.cuda.memory_allocated(device)
         f(); return (torch.cuda.max_memory_allocated(device) - start)/2**20

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from .data.table import BOX, SPLITS, class_counts, open_face
 from .emotions import EMOTIONS
 
@@ -102,7 +102,7 @@ def plot_history(histories # dict from the model's name to its history table (co
             for i in np.flatnonzero(h["stage"].to_numpy()[1:] != h["stage"].to_numpy()[:-1]): # a new stage starts
                 for ax in (a,b): ax.axvline(i + 1.5, color="#bbbbbb", lw=.8, ls=":")
         a.set(title="Loss", xlabel="epoch (dotted: next stage)"); b.set(title="WA on the validation split, %", xlabel="epoch (dotted: next stage)")
-        a.legend(fontsize=7); b.legend(fontsize=7)
+        for ax in (a,b): ax.xaxis.set_major_locator(MaxNLocator(integer=True)); ax.legend(fontsize=7)
     return fig
 
 # %% ../nbs/17_figures.ipynb #a06efb25
@@ -159,7 +159,7 @@ def plot_by_size(sizes, # (N,) original size in pixels
         a.set_xticks(range(len(first)), [f"{int(o.left)}-{int(o.right) - 1}\nn={n}" if o.right < 10_000 else f"{int(o.left)}+\nn={n}" for o,n in zip(first.index, first["faces"])], fontsize=7)
         a.set(title="WA by original size, %", xlabel="pixels"); b.set(title="WA of all faces up to a size, %", xlabel="original size, pixels", xscale="log")
         plain_log(b.xaxis, sizes[order][20:])
-        a.legend(fontsize=7, loc="lower right"); b.legend(fontsize=7, loc="lower right")
+        for ax in (a,b): ax.legend(fontsize=7, loc="lower right", frameon=True, framealpha=.85, edgecolor="none")
     return fig
 
 # %% ../nbs/17_figures.ipynb #7250f560

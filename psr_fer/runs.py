@@ -331,12 +331,13 @@ def _finish(run, model, dls): # judge, save, record
 def _record(run, model, valid, plain, test): # what stands in metrics.json
     r, last = run.recipe, "sgd" if run.recipe.sgd_epochs else "fit"
     best = max((o for o in run.history if o["stage"] == last), key=lambda o: (o["wa"], o["epoch"]))
-    seconds = {k: sum(o.get(k) or 0. for o in run.history) for k in ("seconds","train_seconds","step_seconds")}
+    timed = pd.DataFrame(run.history)[["seconds","train_seconds","step_seconds"]]
+    seconds, timed = timed["seconds"].sum(), timed.dropna().sum()
     out = dict(recipe=r.name, changed={k: v for k,v in asdict(r).items() if r.name in RECIPES and v != getattr(RECIPES[r.name], k)}, seed=run.seed,
         selected=f"epoch {best['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split was read once, after that",
         weights=f"base network: {r.weights if run.init is None else run.init}; super-resolution: {r.sr_weights if r.sr_weights != 'none' else 'trained on these faces' if r.sr_epochs else 'none'}",
-        valid=valid, test=test, test_plain={k: plain[k] for k in ("wa","ua","macro_f1")}, views=f"{r.views} x {r.views_n}", minutes=round(seconds["seconds"]/60, 1),
-        step_share=round(seconds["step_seconds"]/max(seconds["train_seconds"], 1e-9), 4), parameters=sum(p.numel() for p in model.parameters()),
+        valid=valid, test=test, test_plain={k: plain[k] for k in ("wa","ua","macro_f1")}, views=f"{r.views} x {r.views_n}", minutes=round(seconds/60, 1),
+        step_share=round(timed["step_seconds"]/max(timed["train_seconds"], 1e-9), 4), parameters=sum(p.numel() for p in model.parameters()),
         repeated_pictures=run.repeated, data=fingerprint(run.table), command=run.command, finished=now(), **machine())
     if getattr(model, "fusion", None) is not None: out["fusion_weights"] = {k: round(v, 4) for k,v in model.fusion_weights().items()}
     return out

@@ -257,3 +257,24 @@ def test_write_whole_leaves_the_old_file(tmp_path):
     def half(p): p.write_text("half"); raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): write_whole(tmp_path/"a", half)
     assert (tmp_path/"a").read_text() == "old" and len(os.listdir(tmp_path)) == 1
+
+
+def test_memory_stays_flat_over_an_epoch(faces, tmp_path):
+    "With the cache on disk an epoch over many faces leaves the process no larger than it was, and decodes nothing twice."
+    from psr_fer.data.ferplus import ferplus_table
+    from psr_fer.data.table import dls_from_table
+    anon = lambda: next(int(o.split()[1])/1024 for o in open("/proc/self/status") if o.startswith("RssAnon"))  # MiB that belong to the process alone
+    if not os.path.exists("/proc/self/status"): pytest.skip("memory is read from /proc")
+    t = ferplus_table(faces, "label.csv")
+    big = pd.concat([t[t["split"] == "train"]]*60, ignore_index=True)  # 6,540 rows: 172 MiB of pixels at 96 px
+    big = pd.concat([big, t[t["split"] != "train"]], ignore_index=True)
+    big.attrs.update(t.attrs)
+    dls = dls_from_table(big, size=96, bs=60, augment=None, cache=tmp_path)  # 60 divides the faces: none is left out of the first epoch
+    for _ in dls.train: break
+    start = anon()
+    for _ in dls.train: pass
+    first = anon()
+    dls.train.cache.decode = None  # would fail
+    for _ in dls.train: pass
+    assert first - start < 40 and anon() - first < 20
+    assert sum(o.stat().st_size for o in tmp_path.glob("*-pixels.npy")) > 150e6
