@@ -266,15 +266,14 @@ def test_memory_stays_flat_over_an_epoch(faces, tmp_path):
     anon = lambda: next(int(o.split()[1])/1024 for o in open("/proc/self/status") if o.startswith("RssAnon"))  # MiB that belong to the process alone
     if not os.path.exists("/proc/self/status"): pytest.skip("memory is read from /proc")
     t = ferplus_table(faces, "label.csv")
-    big = pd.concat([t[t["split"] == "train"]]*60, ignore_index=True)  # 6,540 rows: 172 MiB of pixels at 96 px
+    big = pd.concat([t[t["split"] == "train"]]*180, ignore_index=True)  # 19,620 rows: 517 MiB of pixels at 96 px
     big = pd.concat([big, t[t["split"] != "train"]], ignore_index=True)
     big.attrs.update(t.attrs)
     dls = dls_from_table(big, size=96, bs=60, augment=None, cache=tmp_path)  # 60 divides the faces: none is left out of the first epoch
     for _ in dls.train: break
     start = anon()
     for _ in dls.train: pass
-    first = anon()
     dls.train.cache.decode = None  # would fail
     for _ in dls.train: pass
-    assert first - start < 40 and anon() - first < 20
-    assert sum(o.stat().st_size for o in tmp_path.glob("*-pixels.npy")) > 150e6
+    pixels = sum(o.stat().st_size for o in tmp_path.glob("*-pixels.npy"))/2**20
+    assert pixels > 500 and anon() - start < pixels/2  # the C library keeps some memory for later; the pixels are not in it
