@@ -314,7 +314,7 @@ def evaluate_model(model, # PSR or Baseline
 # %% ../nbs/31_runs.ipynb #a8339ab0
 def _finish(run, model, dls): # judge, save, record
     r = run.recipe
-    about = dict(classes=run.classes, recipe=r.name, seed=run.seed, protocol=run.table.attrs.get("protocol"), dataset=r.dataset, read=run.read)
+    about = dict(classes=run.classes, recipe=r.name, seed=run.seed, protocol=run.table.attrs.get("protocol"), dataset=r.dataset, read=run.read, grey=bool(run.table.attrs.get("grey")))
     valid, *_ = evaluate_model(model, dls.valid, run.classes, r.views, r.views_n, run.seed)
     plain, *_ = evaluate_model(model, dls[2], run.classes, "none")
     test, scores, targets = evaluate_model(model, dls[2], run.classes, r.views, r.views_n, run.seed)
@@ -322,11 +322,13 @@ def _finish(run, model, dls): # judge, save, record
     def arrays(p):
         with p.open("wb") as f: np.savez_compressed(f, scores=scores.numpy().astype(np.float16), targets=targets.numpy())
     write_whole(run.folder/"test.npz", arrays)
-    metrics = _record(run, model, valid, plain, test)
+    metrics = dict(_record(run, model, valid, plain, test), predictions=_letters(fuse_scores(model, scores).argmax(1)), targets=_letters(targets))
     save(plot_history({r.name: pd.DataFrame(run.history)}), run.folder/"history.png")
     save(plot_confusion({r.name: test}, run.classes), run.folder/"confusion.png")
     write_json(run.folder/"metrics.json", metrics)
     run.say(f"test: WA {test['wa']:.2%} UA {test['ua']:.2%} macro-F1 {test['macro_f1']:.2%} ({metrics['views']} views; without: WA {plain['wa']:.2%}); {metrics['minutes']} minutes of training; {run.folder}")
+
+def _letters(numbers): return "".join(chr(48 + int(o)) for o in numbers) # a character per test face, so that two records can be compared face by face
 
 def _record(run, model, valid, plain, test): # what stands in metrics.json
     r, last = run.recipe, "sgd" if run.recipe.sgd_epochs else "fit"
