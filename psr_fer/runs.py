@@ -63,9 +63,12 @@ def repeated_pictures(table:pd.DataFrame, # a data set
     return [table["path"].iloc[o].tolist() for o in seen.values() if table["split"].iloc[o].nunique() > 1]
 
 def _report_repeated(run, cache): # -> number of pictures
+    file = run.folder/"repeated.json"
+    if file.exists(): return len(json.loads(file.read_text(encoding="utf-8")))
     pairs = repeated_pictures(run.table, cache)
     if pairs: run.say(f"{len(pairs)} pictures stand in more than one split, say {' = '.join(pairs[0])}; they stay in, as in the paper's counts (all: repeated.json)")
-    if pairs and not run.rank: write_json(run.folder/"repeated.json", pairs)
+    run.wait()
+    if not run.rank: write_json(file, pairs)
     return len(pairs)
 
 # %% ../nbs/31_runs.ipynb #d9e26a3b
