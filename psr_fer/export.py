@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'Deployed', 'to_onnx', 'to_torch_export', 'export_model', 'runner', 'metadata', 'quantize',
-           'compare_exports', 'push_to_hub', 'from_hub']
+           'compare_exports', 'compare_on', 'push_to_hub', 'from_hub']
 
-# %% ../nbs/41_export.ipynb #bc9b8ec6
+# %% ../nbs/41_export.ipynb #58455f45
 import contextlib, io, json, logging, time
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import Tensor, nn
-from .checkpoints import load_model, save_model, write_json, write_whole
+from .checkpoints import checkpoint_files, load_model, save_model, write_whole
 from .metrics import judge
 from .models.psr import PSR, fold_bn
 
@@ -70,7 +70,7 @@ def _size(about):
     s = about["config"]["size"]
     return (s, s) if isinstance(s, int) else tuple(s)
 
-# %% ../nbs/41_export.ipynb #d0f6d7c2
+# %% ../nbs/41_export.ipynb #2c09eb0b
 def export_model(run, # run folder or checkpoint
                  out=None, # file to write; default: beside the weights
                  format:str="onnx" # a key of `FORMATS`
@@ -78,7 +78,7 @@ def export_model(run, # run folder or checkpoint
     "Export a trained model."
     if format not in FORMATS: raise ValueError(f"format {format!r} is none of {', '.join(FORMATS)}.")
     model, about = load_model(run)
-    out = Path(out) if out else (Path(run) if Path(run).is_dir() else Path(run).parent)/f"export{FORMATS[format]}"
+    out = Path(out) if out else (Path(".") if str(run) == "default" else Path(run) if Path(run).is_dir() else Path(run).parent)/f"export{FORMATS[format]}"
     if out.suffix != FORMATS[format]: raise ValueError(f"{out} should end in {FORMATS[format]} for format {format}.")
     out.parent.mkdir(parents=True, exist_ok=True)
     if format == "safetensors": save_model(model, out, half=True, **{k: v for k,v in about.items() if k not in ("format","version","model","config","mean","std")})
@@ -166,6 +166,28 @@ def compare_exports(files:dict, # name -> exported file
         rows[name] = {"MB": Path(path).stat().st_size/1e6, **{f"ms per face, batch {b}": 1000*_seconds(lambda: f(np.resize(faces, (b, *faces.shape[1:]))), seconds)/b for b in batches}, "largest difference": float(np.abs(got - want).max())}
         if targets is not None: rows[name]["WA, %"] = 100*float((got.argmax(1) == np.asarray(targets)).mean())
     return pd.DataFrame(rows).T
+
+# %% ../nbs/41_export.ipynb #1ca0bfc6
+def compare_on(run, # run folder or checkpoint
+               onnx_file, # its ONNX file; the int8 file goes beside it
+               data, # folder of the data set
+               say=print, # gets progress lines
+               n:int=320 # validation faces for the calibration
+              )->pd.DataFrame: # see `compare_exports`
+    "Quantise with validation faces and compare PyTorch, ONNX and int8 on the test faces."
+    from psr_fer.data.table import PixelCache
+    from psr_fer.recipes import RECIPES, change
+    from psr_fer.runs import recipe_table
+    _, about = load_model(run)
+    table = recipe_table(change(RECIPES["ferplus-lite"], dataset=about["dataset"]), data, about["seed"], **about.get("read", {}))
+    def faces(split, n=None): # pixels in [0,1], and class numbers
+        t = table[table["split"] == split].sample(frac=1, random_state=0).head(n).reset_index(drop=True) if n else table[table["split"] == split].reset_index(drop=True)
+        t.attrs.update(table.attrs)
+        x = PixelCache(t, table.attrs["root"], _size(about))(range(len(t))).numpy().astype(np.float32)/255
+        return np.repeat(x, 3, 1) if x.shape[1] == 1 else x, t["label"].map(about["classes"].index).to_numpy()
+    say(f"calibrating with {n} validation faces")
+    small = quantize(onnx_file, faces("valid", n)[0], Path(onnx_file).with_suffix(".int8.onnx"))
+    return compare_exports({"PyTorch": checkpoint_files(run)[0], "ONNX": onnx_file, "ONNX int8": small}, *faces("test"))
 
 # %% ../nbs/41_export.ipynb #cc0eb3e4
 def push_to_hub(run, # run folder or checkpoint

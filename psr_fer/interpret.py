@@ -74,13 +74,17 @@ def reduced_size_scores(model, # PSR, Baseline or any classifier
             targets.append(y.as_subclass(Tensor).cpu())
     return {k: torch.cat(v) for k,v in out.items()}, torch.cat(targets)
 
-# %% ../nbs/28_interpret.ipynb #e67d2f1a
+# %% ../nbs/28_interpret.ipynb #56fe9ce7
+def _fused(model, scores): # (N,C) log-probabilities on the CPU, wherever the model is
+    p = next(model.parameters(), scores)
+    return fuse_scores(model, torch.as_tensor(scores).to(p.device)).cpu()
+
 def branch_predictions(model, # the model that gave the scores
                        scores:Tensor # (N, n_branches, C) raw scores
-                      )->dict: # "fused" and, for a PSR, each branch's name -> (N,) int64 class numbers
+                      )->dict: # "fused" and, for a PSR, each branch's name -> (N,) int64 class numbers on the CPU
     "What the model and each of its branches says."
     names = model.branch_names() if hasattr(model, "branch_names") else []
-    return dict(fused=fuse_scores(model, scores).argmax(1), **{k: scores[:,i].argmax(1) for i,k in enumerate(names)})
+    return dict(fused=_fused(model, scores).argmax(1), **{k: scores[:,i].argmax(1).cpu() for i,k in enumerate(names)})
 
 def _numbers(targets): # (N,) class numbers of (N,) or (N,C) targets
     t = torch.as_tensor(targets)
@@ -99,7 +103,7 @@ def accuracy_by_reduced_size(models, # dict from name to PSR or Baseline
                 out.setdefault(name if k == "fused" else f"{name}: {k}", {})[px] = (p == _numbers(targets)).double().mean().item()
     return pd.DataFrame(out).rename_axis("pixels")
 
-# %% ../nbs/28_interpret.ipynb #20db51fc
+# %% ../nbs/28_interpret.ipynb #8e6c945f
 def _parts(table): # column -> (model, branch or "")
     split = {c: str(c).partition(": ") for c in table}
     return {c: (m, b) if b and m in table else (str(c), "") for c,(m,_,b) in split.items()}
@@ -115,7 +119,7 @@ def plot_reduced_size(table:pd.DataFrame # as `accuracy_by_reduced_size` returns
             ax.plot(table.index, 100*table[c], color=color.get(m, "#7f8fa6"), label=c, **style)
         ax.set(title="WA by the size that faces were reduced to, %", xlabel="pixels that are left of each face (logarithmic)", xscale="log")
         plain_log(ax.xaxis, table.index, sorted(table.index))
-        ax.legend(fontsize=7, loc="lower right", frameon=True, framealpha=.85, edgecolor="none")
+        ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
     return fig
 
 # %% ../nbs/28_interpret.ipynb #0c5ccff6
@@ -135,20 +139,20 @@ def by_size(sizes, # (N,) original size in pixels
     if not len(out): raise ValueError(f"{keep.sum()} of {len(sizes)} faces are smaller than limit={limit} pixels, and skip={skip} of them are left out; raise limit or lower skip.")
     return out
 
-# %% ../nbs/28_interpret.ipynb #a1ef73a4
+# %% ../nbs/28_interpret.ipynb #7f3d443f
 def plot_cumulative(table:pd.DataFrame, # as `by_size` returns it
                     title:str="WA of all faces up to a size, %"
                    )->Figure:
     "Accuracy of all faces up to a size, a line per model (Fig. 7) or branch (Fig. 9)."
     with figure(6, 3) as (fig, ax):
-        for i,c in enumerate(table.columns.drop("faces")): ax.plot(table.index, 100*table[c], color=MODEL_COLORS[i % len(MODEL_COLORS)], label=c)
+        for i,c in enumerate(table.columns.drop("faces")): ax.plot(table.index, 100*table[c], lw=1.3 if i else 2.6, color=MODEL_COLORS[i % len(MODEL_COLORS)], label=c)
         ax.set(title=title, xlabel="original size, pixels")
         if table.index.max() > 200: ax.set_xscale("log"); plain_log(ax.xaxis, table.index)
-        ax.legend(fontsize=7, loc="lower right", frameon=True, framealpha=.85, edgecolor="none")
+        ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
         ax.text(.01, .02, f"{int(table['faces'].iloc[-1]):,} faces", transform=ax.transAxes, fontsize=7, color="#666666")
     return fig
 
-# %% ../nbs/28_interpret.ipynb #cba9da58
+# %% ../nbs/28_interpret.ipynb #38789989
 def discrepancy(table:pd.DataFrame, # as `by_size` returns it
                 a:str="PSR", b:str="baseline", # columns: a minus b
                 smooth:float=3. # sd of the Gaussian, pixels
@@ -171,10 +175,10 @@ def plot_discrepancy(table:pd.DataFrame, # as `discrepancy` returns it
         ax.plot(table.index, 100*table["smooth"], color=MODEL_COLORS[1], lw=2, label="smoothed")
         ax.set(title=title, xlabel="original size, pixels")
         if table.index.max() > 200: ax.set_xscale("log"); plain_log(ax.xaxis, table.index)
-        ax.legend(fontsize=7, loc="lower right", frameon=True, framealpha=.85, edgecolor="none")
+        ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
     return fig
 
-# %% ../nbs/28_interpret.ipynb #6fc9f7d4
+# %% ../nbs/28_interpret.ipynb #02f8265b
 def branch_report(scores:Tensor, # (N, n_branches, C) raw scores
                   targets, # (N,) class numbers, or (N,C) shares of votes
                   classes, # names of the C classes
@@ -182,7 +186,7 @@ def branch_report(scores:Tensor, # (N, n_branches, C) raw scores
                  )->pd.DataFrame: # wa, ua, macro_f1 and weight in [0,1]; a row per branch, then "fused"
     "What each branch reaches alone, what their fusion reaches, and how much each counts in it."
     y, names = _numbers(targets).cpu().numpy(), model.branch_names() if hasattr(model, "branch_names") else []
-    each = {k: scores[:,i] for i,k in enumerate(names)} | dict(fused=fuse_scores(model, scores))
+    each = {k: scores[:,i] for i,k in enumerate(names)} | dict(fused=_fused(model, scores))
     rows = {k: {m: judge(v.cpu(), y, classes)[m] for m in ("wa","ua","macro_f1")} for k,v in each.items()}
     weights = model.fusion_weights() if names else {}
     return pd.DataFrame(rows).T.assign(weight=[weights.get(k, 1.) for k in rows])
@@ -317,7 +321,7 @@ def attention_map(model, # PSR or Baseline
             if getattr(model, "stn", None) is not None: maps = _unwarp(model.stn, x, maps)
     return maps/maps.amax((2,3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
-# %% ../nbs/28_interpret.ipynb #6f65fc52
+# %% ../nbs/28_interpret.ipynb #b20d0102
 def _grey(im): return np.repeat((im*[.299,.587,.114]).sum(2, keepdims=True), 3, 2)
 
 def plot_attention(images, # (B,3,H,W) in [0,1], see `pixels`
@@ -333,7 +337,7 @@ def plot_attention(images, # (B,3,H,W) in [0,1], see `pixels`
         for row,im,m,title in zip(axs, images.transpose(0,2,3,1), maps, titles or [""]*len(images)):
             for ax in row: ax.axis("off")
             row[0].imshow(im); row[0].set_title(title, fontsize=7, loc="center", fontweight="normal")
-            for ax,o in zip(row[1:], m): ax.imshow(_grey(im)); ax.imshow(o, cmap="inferno", vmin=0, vmax=1, alpha=.2 + .5*o)
+            for ax,o in zip(row[1:], m): ax.imshow(_grey(im)); ax.imshow(o, cmap="inferno", vmin=0, vmax=1, alpha=.2 + .55*o)
         for ax,name in zip(axs[0,1:], names): ax.set_title(name, fontsize=7, loc="center", fontweight="normal")
     return fig
 

@@ -99,6 +99,7 @@ _recipes = [
     *_both("affectnet8-lite", "affectnet8-lite-baseline", dataset="affectnet8", base=((24,1),(48,1)), epochs=1, **_lite),
     *_both("affectnet7-lite", "affectnet7-lite-baseline", dataset="affectnet7", base=((24,1),(48,1)), epochs=1, **_lite),
     *_both("synthetic-demo", "synthetic-demo-baseline", **_demo),
+    Recipe("own-faces", "own", **dict(_lite, lr=5e-4, sr_epochs=0, ema=.99, batch_size=32, weight_decay=.01), loss="ls", epochs=20),
 ]
 RECIPES = {o.name: o for o in _recipes}
 

@@ -23,6 +23,7 @@ import psr_fer
 from .checkpoints import load_model, save_model, save_tensors, take_over, tensors_of, write_json, write_whole
 from .data.affectnet import affectnet_table
 from .data.ferplus import ferplus_table
+from .data.own import own_table
 from .data.rafdb import rafdb_table
 from .data.table import PixelCache, SPLITS, dls_from_table
 from .figures import plot_confusion, plot_history, save
@@ -44,6 +45,7 @@ def recipe_table(recipe:Recipe, # says which data set
     if set(kwargs) - allowed: raise ValueError(f"{', '.join(sorted(set(kwargs) - allowed))} means nothing for {recipe.dataset}; leave it out.")
     if recipe.dataset in ("ferplus","synthetic"): return ferplus_table(data, **kwargs)
     if recipe.dataset == "rafdb": return rafdb_table(data, seed=seed, **kwargs)
+    if recipe.dataset == "own": return own_table(data, seed=seed, **kwargs)
     return affectnet_table(data, n_classes=int(recipe.dataset[-1]), seed=seed, **kwargs)
 
 def fingerprint(table:pd.DataFrame # a data set
@@ -417,7 +419,7 @@ def train_seeds(recipe, # Recipe, or the name of one
     return result
 
 # %% ../nbs/31_runs.ipynb #a4640ba5
-def evaluate_run(run, # folder of a run, or a .safetensors file with its .json
+def evaluate_run(run, # folder of a run, a .safetensors file with its .json, or "default" for the shipped weights
                  data, # folder of the data set
                  split:str="test", # "train", "valid" or "test"
                  tta:int=8, # test-time views; 0 or 1 for the plain face
@@ -428,6 +430,7 @@ def evaluate_run(run, # folder of a run, or a .safetensors file with its .json
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
     model, about = load_model(run)
     table = recipe_table(change(RECIPES["ferplus-lite"], dataset=about["dataset"]), data, about["seed"], skip_bad=skip_bad, **about.get("read", {}))
+    if run == "default": run = "the shipped weights"
     if tuple(table.attrs["classes"]) != tuple(about["classes"]): raise ValueError(f"{data} has the classes {', '.join(table.attrs['classes'])}, but the model knows {', '.join(about['classes'])}.")
     if not (table["split"] == split).any(): raise ValueError(f"{data} has no faces in the split {split}.")
     dls = dls_from_table(table, size=tuple(model.size), augment=None)
