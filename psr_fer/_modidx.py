@@ -67,6 +67,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'psr_fer.cli.export': ('cli.html#export', 'psr_fer/cli.py'),
                              'psr_fer.cli.loaders': ('cli.html#loaders', 'psr_fer/cli.py'),
                              'psr_fer.cli.main': ('cli.html#main', 'psr_fer/cli.py'),
+                             'psr_fer.cli.predict': ('cli.html#predict', 'psr_fer/cli.py'),
                              'psr_fer.cli.report': ('cli.html#report', 'psr_fer/cli.py'),
                              'psr_fer.cli.reproduce': ('cli.html#reproduce', 'psr_fer/cli.py'),
                              'psr_fer.cli.ship': ('cli.html#ship', 'psr_fer/cli.py'),

@@ -201,7 +201,9 @@ def fuse_scores(model, # the model that gave the scores
                 scores:Tensor # (N, n_branches, C) raw scores
                )->Tensor: # (N,C) log-probabilities
     "Fused log-probabilities of raw scores."
-    return model.fuse(scores) if hasattr(model, "fuse") else scores[:,0].float().log_softmax(-1)
+    if not hasattr(model, "fuse"): return scores[:,0].float().log_softmax(-1)
+    device = next(model.parameters()).device # the scores lie on the CPU, the fusion weights where the model is
+    return model.fuse(scores.to(device)).to(scores.device)
 
 # %% ../nbs/20_learner.ipynb #b418c5bd
 @torch.no_grad()

@@ -137,8 +137,8 @@ def after_epoch(self:Run, learn, stage:str, row:dict, state:dict):
     self.history = [o for o in self.history if (o["stage"], o["epoch"]) != (stage, row["epoch"])] + [row]
     best = max((o for o in self.history if o["stage"] == stage), key=lambda o: (o["wa"], o["epoch"]))
     if best is row: save_tensors(self.best_file(stage), learn.ema.average if hasattr(learn, "ema") else bare(learn.model).state_dict())
-    self.save_state(stage, state)
     write_whole(self.folder/"history.csv", pd.DataFrame(self.history).to_csv(index=False))
+    self.save_state(stage, state) # last: a run killed before this line does the epoch again, with the same result
     self.say(f"{stage} epoch {row['epoch'] + 1}: train {row['train_loss']:.3f} valid {row['valid_loss']:.3f} WA {row['wa']:.2%} UA {row['ua']:.2%} F1 {row['macro_f1']:.2%} {row['seconds']:.0f} s")
 
 # %% ../nbs/31_runs.ipynb #5d5ab6f2
@@ -182,10 +182,9 @@ def fit_stage(run:Run, # where it belongs
             run.say(f"{stage}: going on after epoch {start}" + (f" and {state['batch']} batches" if state["batch"] else ""))
         if start < epochs: _fit(run, learn, epochs, lr, start, _stage_callbacks(run, stage, learn, state))
         run.wait()
-        if not run.rank:
-            os.replace(run.best_file(stage), done)
-            last.unlink(missing_ok=True)
+        if not run.rank: os.replace(run.best_file(stage), done)
         run.wait()
+    if not run.rank: last.unlink(missing_ok=True)
     learn.model.load_state_dict(load_file(done))
 
 # %% ../nbs/31_runs.ipynb #722f9a7b
@@ -257,8 +256,8 @@ def train_base(run:Run)->dict: # state dict of a Baseline, or None when the reci
         fit_stage(run, stage, learn, epochs, r.base_lr)
         state = model.state_dict()
     if not run.rank:
-        save_tensors(_base_file(run), state)
         write_json(_base_file(run).with_suffix(".json"), dict(run=run.folder.name, history=[o for o in run.history if o["stage"] in stages]))
+        save_tensors(_base_file(run), state) # last: who sees it finds the other
     return state
 
 # %% ../nbs/31_runs.ipynb #e52695a5

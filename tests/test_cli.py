@@ -21,7 +21,7 @@ def psr_fer(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("args", [(), ("--help",), ("demo", "--help"), ("data", "--help"), ("train", "--help"), ("evaluate", "--help"), ("bench", "loaders", "--help")])
+@pytest.mark.parametrize("args", [(), ("--help",), ("demo", "--help"), ("data", "--help"), ("train", "--help"), *[(o, "--help") for o in ("evaluate", "train-sr", "reproduce", "report", "export", "ship", "predict")], ("bench", "loaders", "--help"), ("bench", "model", "--help")])
 def test_help_needs_no_torch(args):
     code = "import sys; sys.argv = ['psr-fer', *sys.argv[1:]]\nfrom psr_fer.cli import app\ntry: app()\nexcept SystemExit: pass\nprint('TORCH' if 'torch' in sys.modules else 'LIGHT')"
     r = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
@@ -38,6 +38,15 @@ def test_help_needs_no_torch(args):
     (("data", "nowhere"), "there is no such folder"),
     (("data", "."), "holds none of FER+, RAF-DB and AffectNet"),
     (("evaluate", "nowhere", "--data", "."), "is not there; a checkpoint is"),
+    (("train", "ferplus-lite"), "--data is missing"),
+    (("train", "ferplus-lite", "--data", "nowhere", "--seeds", "0", "one"), "unexpected"),
+    (("train", "ferplus-lite", "--data", "nowhere", "--seeds", "one"), "must be whole numbers"),
+    (("reproduce", "table9", "--data", "."), "the paper has no 'table9'"),
+    (("reproduce", "table5", "--data", ".", "--recipe", "huge"), "none of lite, paper, authors"),
+    (("report", "nowhere"), "is no finished run"),
+    (("export", "nowhere"), "is not there; a checkpoint is"),
+    (("train-sr", "--data", "nowhere"), "there is no such folder"),
+    (("bench", "model", "--sizes", "many"), "must be whole numbers with commas"),
 ])
 def test_bad_input_gets_a_sentence(psr_fer, tmp_path, args, words):
     code, _, err = psr_fer(*args)

@@ -119,3 +119,12 @@ def test_ema_is_the_average_of_the_steps(dls):
         d = min(.5, (1 + i)/(10 + i))
         want = d*want + (1 - d)*s["head.2.weight"]
     torch.testing.assert_close(learn.ema.average["head.2.weight"], want, atol=1e-5, rtol=1e-4)
+
+
+def test_scores_on_another_device_than_the_model_are_fused_there():
+    "Scores come back to the CPU, the model may be on a GPU; a meta device stands for it here."
+    from psr_fer.models.psr import PSR
+    m = PSR("vgg8_bn", size=48, pos=2, sr=dict(n_resblocks=1, n_feats=4)).to("meta")
+    scores = torch.randn(4, 3, 8)
+    with pytest.raises(RuntimeError): m.fuse(scores)  # what went wrong
+    with pytest.raises(NotImplementedError, match="meta"): fuse_scores(m, scores)  # fused there; only a meta tensor has no values to bring back
