@@ -31,7 +31,7 @@ def write_whole(path, # file to write
         os.replace(part, path)
     except OSError as e:
         if e.errno not in _full: raise
-        raise OSError(e.errno, "the disk is full; free some space and give the same command again, it goes on from the last checkpoint", str(path)) from None
+        raise OSError(e.errno, "the disk is full; free some space and give the same command again (without --fresh), it goes on from the last checkpoint", str(path)) from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -48,6 +48,7 @@ def _needs(*names):
     try: return [importlib.import_module(o) for o in names]
     except ImportError as e: raise ValueError(f"this export needs the package {e.name}; pip install \"psr_fer[export]\".") from None
 
+# %% ../nbs/41_export.ipynb #62630c55
 def to_onnx(deployed:Deployed, about:dict, path):
     "Write an ONNX file: opset 20, any batch size, metadata with labels and normalisation."
     _needs("onnx", "onnxscript")
@@ -176,10 +177,9 @@ def compare_on(run, # run folder or checkpoint
               )->pd.DataFrame: # see `compare_exports`
     "Quantise with validation faces and compare PyTorch, ONNX and int8 on the test faces."
     from psr_fer.data.table import PixelCache
-    from psr_fer.recipes import RECIPES, change
-    from psr_fer.runs import recipe_table
+    from psr_fer.runs import table_of
     _, about = load_model(run)
-    table = recipe_table(change(RECIPES["ferplus-lite"], dataset=about["dataset"]), data, about["seed"], **about.get("read", {}))
+    table = table_of(about, data)
     def faces(split, n=None): # pixels in [0,1], and class numbers
         t = table[table["split"] == split].sample(frac=1, random_state=0).head(n).reset_index(drop=True) if n else table[table["split"] == split].reset_index(drop=True)
         t.attrs.update(table.attrs)

@@ -221,7 +221,7 @@ def tta_scores(model, # PSR, Baseline or any classifier
     mats = [view_matrices(len(dl.dataset), k, views, g) for k in range(n)] # all at once: a face's views do not depend on its batch
     model.eval()
     for x,y in dl:
-        x, here = x.as_subclass(Tensor), slice(at, at + len(x))
+        x, here = x.as_subclass(Tensor).to(next(model.parameters()).device), slice(at, at + len(x))
         total = sum(raw_scores(model, x if m is None else warp_batch(x, m[here])).float() for m in mats)
         out.append((total/n).cpu()); targets.append(y.as_subclass(Tensor).cpu())
         at += len(x)

@@ -16,7 +16,7 @@ DATASETS = ("ferplus", "rafdb", "affectnet8", "affectnet7", "synthetic", "own")
 _choices = dict(dataset=DATASETS, model=("psr","baseline"), loss=("ce","ls","pdls"), fusion=("weighted","mean"), views=("paper","flip","none"),
                 kstep=(1,2), augment=tuple(AUGMENTS), precision=("auto","float32","bf16","fp16"))
 _at_least = dict(size=16, batch_size=2, pos=0, epochs=1, lr=1e-7, base_lr=1e-7, sr_epochs=0, views_n=1, weight_decay=0, frozen_epochs=0, sgd_epochs=0, sgd_lr=1e-7, accumulate=1)
-_shares = ("alpha", "ema") # numbers in [0,1]
+_KINDS = {int: int, float: (int,float), bool: bool, str: str} # what a field of each type may hold
 
 @dataclass(frozen=True)
 class Recipe:
@@ -65,15 +65,18 @@ def _check(self): # a Recipe
     def no(what): raise ValueError(f"{self.name}: {what}")
     for k,allowed in _choices.items():
         if getattr(self, k) not in allowed: no(f"{k} = {getattr(self,k)!r} is none of {', '.join(map(str, allowed))}.")
+    for f in fields(self):
+        v, kind = getattr(self, f.name), _KINDS.get(f.type, None)
+        if kind and (not isinstance(v, kind) or isinstance(v, bool) != (f.type is bool)): no(f"{f.name} = {v!r} must be {dict(int='a whole number', float='a number', bool='true or false', str='a text')[f.type.__name__]}.")
     for k,low in _at_least.items():
-        v = getattr(self, k)
-        if not isinstance(v, (int,float)) or isinstance(v, bool) or v < low: no(f"{k} must be a number, at least {low}; got {v!r}.")
-    for k in _shares:
-        if not 0 <= getattr(self, k) <= 1: no(f"{k} must be in [0,1]; got {getattr(self,k)!r}.")
-    if len(self.sr) != 2 or min(self.sr) < 1: no(f"sr is (residual blocks, features), both at least 1; got {self.sr!r}.")
-    if any(len(o) != 2 or o[0] < 16 or o[1] < 1 for o in self.base): no(f"base is ((pixels, epochs), ...) with at least 16 pixels and 1 epoch; got {self.base!r}.")
-    unknown = [o for o in self.rates if o not in PAPER_RATES]
-    if unknown: no(f"rates has no block {unknown[0]!r}; the blocks are {', '.join(PAPER_RATES)}.")
+        if not low <= getattr(self, k) < float("inf"): no(f"{k} must be at least {low} and finite; got {getattr(self, k)!r}.")
+    if not 0 <= self.alpha <= 1: no(f"alpha must be in [0,1]; got {self.alpha!r}.")
+    if not 0 <= self.ema < 1: no(f"ema must be in [0,1); got {self.ema!r}.")
+    whole = lambda o, n: isinstance(o, (tuple,list)) and len(o) == n and all(isinstance(i, int) and not isinstance(i, bool) for i in o)
+    if not whole(self.sr, 2) or min(self.sr) < 1: no(f"sr is (residual blocks, features), both whole and at least 1; got {self.sr!r}.")
+    if not isinstance(self.base, tuple) or not all(whole(o, 2) and o[0] >= 16 and o[1] >= 1 for o in self.base): no(f"base is ((pixels, epochs), ...) with at least 16 pixels and 1 epoch, whole numbers; got {self.base!r}.")
+    if not isinstance(self.rates, dict) or set(self.rates) != set(PAPER_RATES) or not all(isinstance(o, (int,float)) and 0 <= o < 1 for o in self.rates.values()) or not self.rates["shared"]:
+        no(f"rates gives a learning rate in [0,1) to each of {', '.join(PAPER_RATES)}, shared above 0; got {self.rates!r}.")
 
 # %% ../nbs/30_recipes.ipynb #c283be96
 _paper = dict(source="the paper, Section V-A; what it leaves open is as in the authors' code", weights="imagenet")
@@ -115,9 +118,7 @@ def change(recipe:Recipe, # where to start from
     names = [o.name for o in fields(Recipe)]
     for k,v in changes.items():
         if k not in names: raise ValueError(f"a recipe has no field {k!r}{_nearest(k, names)} Its fields are {', '.join(names[3:])}.")
-        now = getattr(recipe, k)
-        if isinstance(now, bool) != isinstance(v, bool) or (isinstance(now, (int,float)) and not isinstance(v, (int,float))):
-            raise ValueError(f"{k} = {v!r} is not like {now!r}; give a value of the same kind.")
+        if k == "rates" and isinstance(v, dict): v = {**recipe.rates, **v} # those that are not named stay
         changes[k] = _tuples(v)
     return replace(recipe, **changes)
 

@@ -16,8 +16,7 @@ from .figures import MODEL_COLORS, figure, plot_by_size, plot_confusion, plot_hi
 from .interpret import bootstrap_difference, bootstrap_metric, gains, plot_faces
 from .learner import fuse_scores
 from .metrics import recall_table
-from .recipes import RECIPES, change
-from .runs import recipe_table
+from .runs import table_of
 
 # %% ../nbs/33_report.ipynb #dd0b6009
 _css = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -122,7 +121,7 @@ def branches_table(run)->pd.DataFrame: # percent
 # %% ../nbs/33_report.ipynb #b112969c
 def _with_faces(runs, data): # parts that need the pictures
     about = runs[0].about
-    table = recipe_table(change(RECIPES["ferplus-lite"], dataset=about["dataset"]), data, about["seed"], **about.get("read", {}))
+    table = table_of(about, data)
     test = table[table["split"] == "test"].reset_index(drop=True)
     test.attrs.update(table.attrs)
     if len(test) != len(runs[0].targets): raise ValueError(f"{data} has {len(test):,} test faces, the run {runs[0].name} was judged on {len(runs[0].targets):,}; give the data set of the run.")

@@ -10,7 +10,7 @@ __all__ = ['EXPERIMENTS', 'CONVOLUTIONS', 'METRICS', 'WHY', 'DATA_NAMES', 'FIGUR
            'render_results', 'dataset_of', 'reproduce']
 
 # %% ../nbs/32_reproduce.ipynb #5a262f45
-import hashlib, html, json, re
+import html, json
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -23,7 +23,7 @@ from .interpret import accuracy_by_reduced_size, by_size, discrepancy, gains, pl
 from .learner import fuse_scores, psr_learner, baseline_learner
 from .models.psr import PSR, Baseline
 from .recipes import RECIPES, change
-from .runs import Run, build, fit_stage, recipe_table, train_run
+from .runs import Run, build, fit_stage, recipe_table, record_file, record_name, train_run
 from . import runs as _runs
 
 # %% ../nbs/32_reproduce.ipynb #57d7d1f4
@@ -102,12 +102,12 @@ def cell_recipe(cell:Cell, # of an experiment
     base = "synthetic-demo" if dataset == "synthetic" else f"{dataset}-{level}"
     name = base + ("" if cell.model == "psr" else "-vgg16" if level != "lite" and dataset != "synthetic" else "-baseline")
     if name not in RECIPES: raise ValueError(f"there is no recipe {name}; for {dataset} there are {', '.join(k for k,v in RECIPES.items() if v.dataset == dataset)}.")
-    changes = {k: v for k,v in dict((*cell.sets, *sets)).items() if getattr(RECIPES[name], k) != v and not (cell.model == "baseline" and k in ("pos","stn"))}
-    return change(RECIPES[name], name="+".join([name, *(f"{k}={json.dumps(v, separators=(',',':'))}".replace('"', "") for k,v in sorted(changes.items()))]), **changes)
+    read = {k: v for k,v in sets if k in ("labels","protocol","fold")} # of the reader
+    changes = {k: v for k,v in dict((*cell.sets, *sets)).items() if k not in read and not (cell.model == "baseline" and k in ("pos","stn"))}
+    made = change(RECIPES[name], **changes)
+    return change(made, name=record_name(made, read))
 
 # %% ../nbs/32_reproduce.ipynb #0c61fbee
-def _file_name(recipe_name, seed): return re.sub(r"[^\w.+=-]", "_", recipe_name) + f"__s{seed}.json"
-
 def read_ledger(results # folder of records
                )->dict: # (recipe name, seed) -> record
     "All training records of a ledger. ValueError names a file that is none."
@@ -153,10 +153,10 @@ def estimate(jobs, ledger)->float: # hours; nan when nothing comparable has run 
 # %% ../nbs/32_reproduce.ipynb #8b823912
 def run_job(job:Job, data, runs, results, read=None, say=print)->dict: # record
     "Train one cell (or go on with it) and put its record into the ledger."
-    folder = Path(runs)/_file_name(job.recipe.name, job.seed).removesuffix(".json")
+    folder = record_file(runs, job.recipe.name, job.seed).with_suffix("")
     sets = " ".join(f"--set {k}={json.dumps(v)}" for k,v in job.cell.sets)
     record = train_run(job.recipe, data, folder, job.seed, say=say, command=f"psr-fer reproduce {job.experiment} --data {data} --seeds {job.seed}" + (f"  # cell {job.cell.key}: {sets}" if sets else ""), **(read or {}))
-    write_json(Path(results)/_file_name(job.recipe.name, job.seed), record)
+    write_json(record_file(results, job.recipe.name, job.seed), record)
     return record
 
 def _with_ray(todo, data, runs, results, read, say, cpus): # the same jobs on a cluster
@@ -222,7 +222,7 @@ def judge_claim(claim:Claim, # of an experiment
                )->dict: # verdict, points, low, high (95 % interval), seeds, paper
     "Paired bootstrap over the test faces of the mean correctness over seeds."
     if not records_a or not records_b: return dict(claim=claim.text, verdict="not run", paper=claim.paper, seeds=0)
-    same = {o["data"]["sha256"] for o in records_a + records_b}
+    same = {o["targets"] for o in records_a + records_b} # training and validation faces may differ from seed to seed
     if len(same) > 1: raise ValueError(f"'{claim.text}' compares records of different faces; they need the same data set and protocol.")
     a, b = (np.mean([_right(o) for o in r], 0) for r in (records_a, records_b))
     points, low, high = (100*o for o in _interval(a - b))
@@ -285,7 +285,7 @@ def plot_cut(rows # of fig10, as `rows_of` gives them
     return fig
 
 def _first_run(runs, recipe_name): # folder of the first finished seed, or None
-    found = sorted(Path(runs).glob(re.sub(r"[^\w.+=-]", "_", recipe_name) + "__s*/model.safetensors"))
+    found = sorted(Path(runs).glob(record_file("", recipe_name, 0).stem.removesuffix("0") + "*/model.safetensors"))
     return found[0].parent if found else None
 
 def branch_correct(folder)->dict: # name -> (N,) bool: fused and each branch
@@ -296,20 +296,6 @@ def branch_correct(folder)->dict: # name -> (N,) bool: fused and each branch
     return out if scores.shape[1] == 1 else out | {n: scores[:,i].argmax(1) == y for i,n in enumerate(model.branch_names())}
 
 # %% ../nbs/32_reproduce.ipynb #4eebf18f
-def draw(names, data, dataset, level="lite", results="results", runs="runs/reproduce", out="figures", read=None, sets=(), say=print)->list: # of paths
-    "Draw the paper's figures from finished runs: fig6 to fig10 and fig12; what has no run is said."
-    pair = [cell_recipe(c, dataset, level, sets).name for c in EXPERIMENTS["table5"].cells]
-    psr, base = (_first_run(runs, o) for o in pair)
-    done, ledger, folder = [], read_ledger(results), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        if name == "fig10": fig = plot_cut(rows_of("fig10", ledger, dataset, level, sets)) if any(r["ours"] is not None for r in rows_of("fig10", ledger, dataset, level, sets)) else None
-        elif psr is None or base is None: fig = None
-        else: fig = _FIGURES[name](psr, base, ledger, pair, data, dataset, read)
-        if fig is None: say(f"{name}: not run; psr-fer reproduce {'fig10' if name == 'fig10' else 'table5'} trains what it needs"); continue
-        done.append(save(fig, folder/f"{name}-{dataset}.png")); say(f"drawn: {done[-1]}")
-    return done
-
 def _test(data, dataset, read): # table of the test split
     t = recipe_table(RECIPES["synthetic-demo" if dataset == "synthetic" else f"{dataset}-lite"], data, **(read or {}))
     test = t[t["split"] == "test"].reset_index(drop=True)
@@ -331,6 +317,8 @@ def _fig9(psr, base, ledger, pair, data, dataset, read): return plot_cumulative(
 def _fused(folder): # (N,C) log-probabilities of the test faces
     model, _ = load_model(folder)
     with np.load(Path(folder)/"test.npz") as d: return fuse_scores(model, torch.from_numpy(d["scores"].astype(np.float32)))
+
+# %% ../nbs/32_reproduce.ipynb #b795abbd
 def _fig12(psr, base, ledger, pair, data, dataset, read):
     test = _test(data, dataset, read)
     rows = gains(test, _fused(psr), _fused(base)).head(12)
@@ -347,6 +335,21 @@ def _only(test, size): # a DataLoader over one split
     both = pd.concat([t.assign(split="train").head(1), t], ignore_index=True)
     both.attrs.update(test.attrs)
     return dls_from_table(both, size=tuple(size), augment=None).valid
+
+# %% ../nbs/32_reproduce.ipynb #1c57c6bd
+def draw(names, data, dataset, level="lite", results="results", runs="runs/reproduce", out="figures", read=None, sets=(), say=print)->list: # of paths
+    "Draw the paper's figures from finished runs: fig6 to fig10 and fig12; what has no run is said."
+    pair = [cell_recipe(c, dataset, level, sets).name for c in EXPERIMENTS["table5"].cells]
+    psr, base = (_first_run(runs, o) for o in pair)
+    done, ledger, folder = [], read_ledger(results), Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if name == "fig10": fig = plot_cut(rows_of("fig10", ledger, dataset, level, sets)) if any(r["ours"] is not None for r in rows_of("fig10", ledger, dataset, level, sets)) else None
+        elif psr is None or base is None: fig = None
+        else: fig = _FIGURES[name](psr, base, ledger, pair, data, dataset, read)
+        if fig is None: say(f"{name}: not run; psr-fer reproduce {'fig10' if name == 'fig10' else 'table5'} trains what it needs"); continue
+        done.append(save(fig, folder/f"{name}-{dataset}.png")); say(f"drawn: {done[-1]}")
+    return done
 
 # %% ../nbs/32_reproduce.ipynb #3c482b84
 def size_change(data, # folder of the data set
@@ -487,6 +490,7 @@ def dataset_of(data, names, labels="fer2013new.csv"): # -> key of recipes
     if found == "ferplus" and (Path(data)/"faces.csv").exists(): return "synthetic"
     return {"affectnet": "affectnet7" if "table6-7" in names else "affectnet8"}.get(found, found)
 
+# %% ../nbs/32_reproduce.ipynb #ce1f47d2
 def reproduce(names, # of `NAMES`
               data, # folder of the data set
               level:str="lite", # "lite", "paper" or "authors"
@@ -504,6 +508,7 @@ def reproduce(names, # of `NAMES`
     dataset = dataset_of(data, names)
     labels = labels or ("label.csv" if dataset == "synthetic" else None)
     read = dict(labels=labels) if labels else {}
+    if labels and dataset == "ferplus": sets = (*sets, ("labels", labels))
     facts, tables, figures = [[o for o in names if o in group] for group in (DATA_NAMES, EXPERIMENTS, FIGURE_NAMES)]
     if facts: reproduce_data(facts, data, results, out, labels or "fer2013new.csv", say)
     need = [*tables, *(["table5"] if figures and "table5" not in tables else [])]

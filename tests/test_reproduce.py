@@ -70,7 +70,8 @@ def test_a_claim_is_judged_by_the_faces():
     open_ = judge_claim(claim, [record("a", 0, .801)], [record("b", 0, .8)])
     assert open_["verdict"] == "open" and open_["low"] < 0 < open_["high"] and open_["points"] == pytest.approx(.1)
     assert judge_claim(claim, [], [record("b", 0, .8)]) == dict(claim="a beats b", verdict="not run", paper=3., seeds=0)
-    with pytest.raises(ValueError, match="different faces"): judge_claim(claim, [record("a", 0, .9)], [record("b", 0, .8, sha="y")])
+    with pytest.raises(ValueError, match="different faces"): judge_claim(claim, [record("a", 0, .9)], [dict(record("b", 0, .8), targets="1"*1000)])
+    assert judge_claim(claim, [record("a", 0, .9), record("a", 1, .88, sha="y")], [record("b", 0, .8)])["seeds"] == 1  # validation splits of seeds differ, test faces do not
 
 
 def test_rows_have_mean_sd_and_difference():
@@ -79,6 +80,8 @@ def test_rows_have_mean_sd_and_difference():
     rows = rows_of("table5", ledger, "ferplus")
     wa = rows[0]
     assert wa["ours"] == pytest.approx(85.5) and wa["sd"] == pytest.approx(np.std([85, 86], ddof=1)) and wa["seeds"] == 2
+    other = (("labels", "label.csv"),)  # other labels are other numbers
+    assert rows_of("table5", ledger, "ferplus", sets=other)[0]["seeds"] == 0 and rows_of("table5", ledger, "ferplus", sets=other)[0]["recipe"] == "ferplus-lite+labels=label.csv"
     assert cell_text(wa) == "85.50 ± 0.71 (-4.25)" and cell_text(rows[-1]) == "not run"
     assert " (" not in cell_text(rows_of("table4", {(cell_recipe(EXPERIMENTS["table4"].cells[0], "synthetic").name, 0): record("x", 0, .9)}, "synthetic")[0])  # another data set: no difference
     assert claims_of("table5", ledger, "ferplus")[0]["verdict"] == "not run"

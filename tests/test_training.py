@@ -71,8 +71,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(plain, faces, tmp_path):
     wait_for(p, (out/".last-fit.pt").exists)
     p.send_signal(signal.SIGINT)
     err = p.communicate()[1]
-    assert p.returncode == 130 and "the same command goes on where it was" in err and "Traceback" not in err
-    assert not (out/"metrics.json").exists() and not [o for o in out.iterdir() if o.name.count(".") > 3]
+    assert p.returncode == 130 and "the same command (without --fresh) goes on where it was" in err and "Traceback" not in err
+    assert not (out/"metrics.json").exists() and not list(out.glob(".*.[0-9]*"))
     assert train(replace(PLAIN, name="synthetic-demo"), faces, out)["test"] == plain[1]["test"]
 
 
@@ -90,7 +90,7 @@ def test_nan_stops_names_the_files_and_keeps_good_weights(faces, tmp_path, monke
         learn.add_cb(Poison(1, 2))
         return learn
     monkeypatch.setattr(runs, "baseline_learner", poisoned)
-    with pytest.raises(FloatingPointError, match="the loss became nan in epoch 2, batch 3; a smaller learning rate"): train(PLAIN, faces, tmp_path/"run")
+    with pytest.raises(FloatingPointError, match="the loss became nan in fit, epoch 2, batch 3; the last checkpoint is kept. A smaller learning rate usually helps: --set lr=..."): train(PLAIN, faces, tmp_path/"run")
     names = json.loads((tmp_path/"run"/"nan-batch.json").read_text())
     assert len(names) == 16 and all((faces/o).exists() for o in names)
     state = torch.load(tmp_path/"run"/".last-fit.pt", weights_only=True)
@@ -130,7 +130,7 @@ except OSError as e: print(e.strerror)
 def test_out_of_gpu_memory_says_what_to_try(faces, tmp_path, monkeypatch):
     def forward(*args, **kw): raise torch.OutOfMemoryError("CUDA out of memory.")
     monkeypatch.setattr(Baseline, "forward", forward)
-    with pytest.raises(ValueError, match="out of GPU memory with batch_size 16 at 32 px; try --set batch_size=8 --set accumulate=2"): train(PLAIN, faces, tmp_path/"run")
+    with pytest.raises(ValueError, match="out of GPU memory with batch_size 16; try --set batch_size=8 --set accumulate=2"): train(PLAIN, faces, tmp_path/"run")
 
 
 def test_same_seed_same_numbers_other_seed_others(plain, faces, tmp_path):
@@ -150,34 +150,50 @@ def test_several_seeds(faces, tmp_path):
 def test_options_of_a_recipe_train(faces, tmp_path, change):
     if change.get("compile") and not shutil.which("g++"): pytest.skip("torch.compile on a CPU needs a C++ compiler")
     m = train(replace(PLAIN, epochs=1, **change), faces, tmp_path/"run")
-    assert 0 < m["test"]["wa"] <= 1 and set(change) <= set(json.loads((tmp_path/"run"/"config.json").read_text())["recipe"])
+    recipe, first = json.loads((tmp_path/"run"/"config.json").read_text())["recipe"], pd.read_csv(tmp_path/"run"/"history.csv")["train_loss"][0]
+    assert 0 < m["test"]["wa"] <= 1 and {k: recipe[k] for k in change} == change
+    train(replace(PLAIN, epochs=1), faces, tmp_path/"plain")
+    loss = pd.read_csv(tmp_path/"plain"/"history.csv")["train_loss"][0]
+    exact = {"sgd_epochs"} & set(change)  # the first stage is the same
+    assert (first == loss) if exact else (first != loss or "channels_last" in change or "compile" in change or "ema" in change) and abs(first - loss) < .5
     if "sgd_epochs" in change: assert pd.read_csv(tmp_path/"run"/"history.csv")["stage"].tolist() == ["fit", "sgd"]
 
 
-def test_accumulated_batches_make_the_step_of_a_large_one(faces, tmp_path, monkeypatch):
-    "Without dropout and batch statistics two halves give the gradient of the whole."
-    from psr_fer.training import seed_all
+def test_accumulated_batches_make_the_step_of_a_large_one(faces):
+    "Without dropout and batch statistics two halves give the gradient of the whole, and one half does not."
+    from fastai.callback.training import GradientAccumulation
+
     from psr_fer.data.ferplus import ferplus_dls
     from psr_fer.learner import baseline_learner
-    from fastai.callback.training import GradientAccumulation
-    after = []
-    for bs, cbs in ((16, []), (8, [GradientAccumulation(16)])):
+    from psr_fer.training import seed_all
+
+    class Still(Callback):
+        def before_batch(self): self.model.eval()
+
+    class One(Callback):
+        run_valid = False
+        def __init__(self, n): self.n = n
+        def after_batch(self):
+            if self.iter + 1 == self.n: raise runs_cancel()
+    from fastai.callback.core import CancelFitException as runs_cancel
+    weight = {}
+    for name, bs, batches, cbs in (("whole", 16, 1, []), ("halves", 8, 2, [GradientAccumulation(16)]), ("half", 8, 1, [])):
         dls = ferplus_dls(faces, size=32, bs=bs, labels="label.csv", augment=None, seed=3)
         seed_all(0)
         learn = baseline_learner(dls, "vgg8_bn", model_args=dict(pos=2), opt_func=runs.partial(runs.SGD, mom=0.), rates=False)
-        class Still(Callback):
-            def before_batch(self): self.model.eval()
-        with learn.no_bar(), learn.no_logging(): learn.fit(1, .01, cbs=[Still(), *cbs, *([] if bs == 16 else [])], wd=0.)
-        after.append(next(learn.model.head[6].parameters()).detach())
-    assert (after[0] - after[1]).abs().max() < .1*after[0].abs().max()
+        start = learn.model.head[6].weight.detach().clone()
+        with learn.no_bar(), learn.no_logging(): learn.fit(1, .1, cbs=[Still(), One(batches), *cbs], wd=0.)
+        weight[name] = learn.model.head[6].weight.detach() - start
+    size = weight["whole"].abs().max()
+    assert size > 1e-4 and (weight["halves"] - weight["whole"]).abs().max() < .01*size < (weight["half"] - weight["whole"]).abs().max()
 
 
-def test_second_seed_and_baseline_reuse_the_base_stage(faces, tmp_path):
+def test_the_baseline_reuses_the_base_stage_and_another_seed_does_not(faces, tmp_path):
     said = []
     train(replace(TINY, name="one", epochs=1), faces, tmp_path/"one")
     m = train(replace(TINY, name="two", epochs=1, model="baseline", pos=2), faces, tmp_path/"two", say=said.append)
     assert any("base stage taken from one" in o for o in said)
-    assert pd.read_csv(tmp_path/"two"/"history.csv")["stage"].tolist() == ["base-1-24px", "fit"] and m["minutes"] >= 0
+    assert pd.read_csv(tmp_path/"two"/"history.csv")["stage"].tolist() == ["base-1-24px", "fit"] and m["test"]["n"] > 0
     said.clear()
     train(replace(TINY, name="three", epochs=1), faces, tmp_path/"three", seed=6, say=said.append)
     assert not any("base stage taken" in o for o in said)
@@ -277,3 +293,58 @@ def test_memory_stays_flat_over_an_epoch(faces, tmp_path):
     for _ in dls.train: pass
     pixels = sum(o.stat().st_size for o in tmp_path.glob("*-pixels.npy"))/2**20
     assert pixels > 500 and anon() - start < pixels/2  # the C library keeps some memory for later; the pixels are not in it
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6])
+def test_killed_between_any_two_files(plain, faces, tmp_path, n):
+    "The process ends at once at the n-th rename; started again, the run ends with the numbers of one that was not killed."
+    out = tmp_path/"run"
+    code = f"""
+import os
+import psr_fer.checkpoints as c
+from dataclasses import replace
+real, count = os.replace, [0]
+def dies(a, b):
+    count[0] += 1
+    if count[0] == {2 + n}: os._exit(9)
+    real(a, b)
+c.os.replace = dies
+from psr_fer.recipes import get_recipe
+from psr_fer.runs import train_run
+r = replace(get_recipe('synthetic-demo', {[f"{k}={json.dumps(getattr(PLAIN, k))}" for k in ("epochs", "size", "sr", "sr_epochs", "views_n", "views", "batch_size")]!r}), model='baseline', base=(), name='plain')
+train_run(r, {str(faces)!r}, {str(out)!r}, 5, labels='label.csv', say=lambda o: None)
+"""
+    p = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert p.returncode == 9, p.stderr
+    assert train(PLAIN, faces, out)["test"] == plain[1]["test"]
+    assert pd.read_csv(out/"history.csv")["wa"].tolist() == pd.read_csv(plain[0]/"history.csv")["wa"].tolist() and not [o for o in out.iterdir() if o.name.startswith(".")]
+
+
+def test_two_starts_in_one_folder(faces, tmp_path):
+    import fcntl
+    (tmp_path/"run").mkdir()
+    with (tmp_path/"run"/".lock").open("w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="is in use by another start"): train(PLAIN, faces, tmp_path/"run")
+
+
+def test_weights_that_become_infinite_are_not_saved(faces, tmp_path, monkeypatch):
+    make = runs.baseline_learner
+    class Spoil(Callback):
+        order, run_valid = 60, False
+        def after_step(self):
+            if self.epoch == 1 and self.iter == self.n_iter - 1: next(self.model.parameters()).data.fill_(float("inf"))
+    def spoiled(*args, **kw):
+        learn = make(*args, **kw)
+        learn.add_cb(Spoil())
+        return learn
+    monkeypatch.setattr(runs, "baseline_learner", spoiled)
+    with pytest.raises(FloatingPointError, match="the weights became infinite or NaN in fit, epoch 2"): train(PLAIN, faces, tmp_path/"run")
+    state = torch.load(tmp_path/"run"/".last-fit.pt", weights_only=True)
+    assert state["epoch"] == 1 and all(torch.isfinite(o).all() for o in state["model"].values() if o.is_floating_point())
+
+
+@pytest.mark.parametrize("text,words", [("epochs=2.5", "a whole number"), ("views_n=4.5", "a whole number"), ("batch_size=1e2", "a whole number"), ("base=[48,8]", "base is"), ("base=48", "base is"), ("sr=16", "sr is"),
+    ("rates=0.001", "rates gives"), ('rates={"tail": 1}', "rates gives"), ("arch=5", "a text"), ("ema=1", r"ema must be in \[0,1\)"), ("lr=NaN", "at least 1e-07"), ("stn=1", "true or false")])
+def test_values_of_the_wrong_kind(text, words):
+    with pytest.raises(ValueError, match=words): get_recipe("ferplus-lite", [text])

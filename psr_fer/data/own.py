@@ -19,12 +19,17 @@ _split_names = {"train": "train", "training": "train", "valid": "valid", "val": 
 def _visible(folder): return sorted(o for o in folder.iterdir() if not o.name.startswith("."))
 def _classes(folder): return [o for o in _visible(folder) if o.is_dir() and any(f.is_file() for f in _visible(o))]
 
+def _csv(root): # faces.csv, or the only CSV with the columns path and label
+    if (root/"faces.csv").is_file(): return root/"faces.csv"
+    found = [o for o in sorted(root.glob("*.csv")) if {"path","label"} <= {c.strip() for c in o.open(encoding="utf-8", errors="replace").readline().strip().split(",")}]
+    return found[0] if len(found) == 1 else None
+
 def own_layout(root # folder
               )->str: # "csv", "splits", "classes" or "" when there is nothing
     "Which layout a folder of faces has."
     root = Path(root)
     if not root.is_dir(): return ""
-    if len(list(root.glob("*.csv"))) == 1 or (root/"faces.csv").is_file(): return "csv"
+    if _csv(root) is not None: return "csv"
     folders = [o for o in _visible(root) if o.is_dir()]
     if any(_split_names.get(o.name.lower()) == "train" and _classes(o) for o in folders): return "splits"
     return "classes" if len(_classes(root)) > 1 else ""
@@ -32,7 +37,7 @@ def own_layout(root # folder
 # %% ../../nbs/07_data.own.ipynb #40e64bbd
 def _rows(root, layout): # rows of a table, and problems
     if layout == "csv":
-        file = root/"faces.csv" if (root/"faces.csv").is_file() else next(root.glob("*.csv"))
+        file = _csv(root)
         d = pd.read_csv(file, dtype=str, keep_default_na=False)
         missing = [o for o in ("path","label") if o not in d]
         if missing: return [], [Problem(file.name, 1, f"the header lacks {', '.join(missing)}; needed are path,label and perhaps split.")]
@@ -57,7 +62,7 @@ def draw_splits(label, # (N,) class names
     missing = [o for o in ("valid","test") if not (split == o).any()]
     for name in sorted(set(label)):
         mine = rng.permutation(np.flatnonzero((label == name) & (split == "train")))
-        n = max(1, round(.15*len(mine)))
+        n = min(max(1, round(.15*len(mine))), (len(mine) - 1)//max(1, len(missing))) # one stays to learn from
         for i,o in enumerate(missing): split[mine[i*n:(i + 1)*n]] = o
     return split
 
@@ -75,9 +80,11 @@ def own_table(root, # folder in one of the three layouts
     rows, problems = _rows(root, layout)
     if not rows: raise DataError(root, problems or [Problem(str(root), None, f"holds no pictures ({', '.join(PICTURES)}).")])
     table = pd.DataFrame(rows)
-    known, classes = _names(table["label"])
-    table["label"] = table["label"].map(known)
-    few = table["label"].value_counts()[lambda o: o < least]
+    blank = table["label"] == ""
+    problems += [Problem(table["source"][i], table["row"][i], f"{table['path'][i]} has no label.", int(i)) for i in np.flatnonzero(blank)]
+    known, classes = _names(table["label"][~blank])
+    table["label"] = table["label"].map(known).fillna("")
+    few = table["label"][~blank].value_counts()[lambda o: o < least]
     problems += [Problem(k, None, f"has {n} face{'s' if n > 1 else ''}; a class needs {least} or more.") for k,n in few.items()]
     if len(classes) < 2: problems.append(Problem(str(root), None, f"has one class only ({classes[0]}); give two or more."))
     table["split"] = draw_splits(table["label"], table["split"], seed)

@@ -250,5 +250,5 @@ def train_sr(edsr:EDSR,       # trained in place
         res = sr_scores(edsr, held, down)
         if log: log(f"epoch {epoch+1}/{epochs}: L1 {l1:.2f} grey levels; PSNR {res['psnr']:.2f} dB (bicubic {res['bicubic_psnr']:.2f}), "
                     f"SSIM {res['ssim']:.4f} (bicubic {res['bicubic_ssim']:.4f}); {time.perf_counter()-t:.0f} s")
-    edsr.eval()
+    edsr.eval().zero_grad() # fastai's first step would add what is left
     return dict(res, n_train=len(train), n_valid=len(held), seconds=time.perf_counter()-t)
