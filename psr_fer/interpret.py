@@ -69,7 +69,7 @@ def reduced_size_scores(model, # PSR, Baseline or any classifier
     out, targets, stats = {o: [] for o in sizes}, [], _normalisation(dl)
     with _judging(model):
         for x,y in dl:
-            x = x.as_subclass(Tensor).to(next(model.parameters()).device)
+            x = x.as_subclass(Tensor).to(next(model.parameters(), x).device)
             for o in out: out[o].append(raw_scores(model, shrink_faces(x, o, stats)).float().cpu())
             targets.append(y.as_subclass(Tensor).cpu())
     return {k: torch.cat(v) for k,v in out.items()}, torch.cat(targets)

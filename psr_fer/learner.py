@@ -202,7 +202,7 @@ def fuse_scores(model, # the model that gave the scores
                )->Tensor: # (N,C) log-probabilities
     "Fused log-probabilities of raw scores."
     if not hasattr(model, "fuse"): return scores[:,0].float().log_softmax(-1)
-    device = next(model.parameters()).device # the scores lie on the CPU, the fusion weights where the model is
+    device = next(model.parameters(), scores).device # the scores lie on the CPU, the fusion weights where the model is
     return model.fuse(scores.to(device)).to(scores.device)
 
 # %% ../nbs/20_learner.ipynb #b418c5bd
@@ -221,7 +221,7 @@ def tta_scores(model, # PSR, Baseline or any classifier
     mats = [view_matrices(len(dl.dataset), k, views, g) for k in range(n)] # all at once: a face's views do not depend on its batch
     model.eval()
     for x,y in dl:
-        x, here = x.as_subclass(Tensor).to(next(model.parameters()).device), slice(at, at + len(x))
+        x, here = x.as_subclass(Tensor).to(next(model.parameters(), x).device), slice(at, at + len(x))
         total = sum(raw_scores(model, x if m is None else warp_batch(x, m[here])).float() for m in mats)
         out.append((total/n).cpu()); targets.append(y.as_subclass(Tensor).cpu())
         at += len(x)
