@@ -49,7 +49,7 @@ def demo_page(out, table, runs # folder, data set, dict name -> (run folder, met
     model, about = load_model(runs["PSR"][0])
     small = int(np.argsort(sizes)[len(sizes)//50])
     test.attrs.update(table.attrs)
-    parts = [("Result on the test split", html_table(pd.DataFrame(rows).T), f"{len(test)} drawn faces that neither network has seen; {runs['PSR'][1]['views']} test-time views. The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+."),
+    parts = [("Result on the test split", html_table(pd.DataFrame(rows).T), f"{len(test)} drawn faces that neither network has seen; test-time views: {runs['PSR'][1]['views']}. The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+."),
              ("Learning curves", plot_history({k: pd.read_csv(Path(f)/"history.csv") for k,(f,_) in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),
              ("Confusion", plot_confusion(results, about["classes"]), "Percent of each true class; the truth is the majority of ten simulated raters."),
              ("Accuracy by original size", plot_by_size(sizes, {k: _judged(f) for k,(f,_) in runs.items()}), "What the pyramid is for: faces that were small before they were resized."),

@@ -83,7 +83,7 @@ _paper = dict(source="the paper, Section V-A; what it leaves open is as in the a
 _published = dict(sr_weights="published")
 _authors = dict(source="the authors' released code", fusion="mean", weights="imagenet", **_published)
 _lite = dict(source="ours, for two CPU cores", arch="vgg8_bn", size=48, pos=3, sr=(2,16), sr_epochs=1, batch_size=128, lr=1.5e-3, base_lr=3e-3, weight_decay=.03, ema=.998,
-             augment="light", rates=dict(stn=1e-4, sr=1e-4, low=1e-3, shared=1e-3, head=1e-3))
+             augment="light", views="none", rates=dict(stn=1e-4, sr=1e-4, low=1e-3, shared=1e-3, head=1e-3))
 _raf = dict(dataset="rafdb", size=100, batch_size=32, augment="rafdb")
 _affect = dict(size=100, augment="rafdb", epochs=20)
 _demo = dict(dataset="synthetic", soft=True, base=((32,12),), epochs=6, **dict(_lite, batch_size=32, ema=.98, sr_epochs=3))

@@ -10,8 +10,8 @@ __all__ = ['EXPERIMENTS', 'CONVOLUTIONS', 'METRICS', 'WHY', 'DATA_NAMES', 'FIGUR
            'render_results', 'dataset_of', 'reproduce']
 
 # %% ../nbs/32_reproduce.ipynb #5a262f45
-import html, json
-from dataclasses import dataclass
+import html, json, shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from .checkpoints import load_model, write_json, write_whole
@@ -151,11 +151,15 @@ def estimate(jobs, ledger)->float: # hours; nan when nothing comparable has run 
     return float(np.sum(each)/60) if len(each) else 0.
 
 # %% ../nbs/32_reproduce.ipynb #8b823912
+def _command(job, read): # trains this one cell
+    base = RECIPES[job.recipe.name.split("+")[0]]
+    changed = [f"{k}={json.dumps(v)}" for k,v in asdict(job.recipe).items() if k != "name" and v != getattr(base, k)]
+    return shlex.join(["psr-fer", "train", base.name, "--data", "DATA", "--seed", str(job.seed), *(w for o in changed for w in ("--set", o)), *(w for k,v in read.items() for w in (f"--{k}", str(v)))])
+
 def run_job(job:Job, data, runs, results, read=None, say=print)->dict: # record
     "Train one cell (or go on with it) and put its record into the ledger."
     folder = record_file(runs, job.recipe.name, job.seed).with_suffix("")
-    sets = " ".join(f"--set {k}={json.dumps(v)}" for k,v in job.cell.sets)
-    record = train_run(job.recipe, data, folder, job.seed, say=say, command=f"psr-fer reproduce {job.experiment} --data {data} --seeds {job.seed}" + (f"  # cell {job.cell.key}: {sets}" if sets else ""), **(read or {}))
+    record = train_run(job.recipe, data, folder, job.seed, say=say, command=_command(job, read or {}), **(read or {}))
     write_json(record_file(results, job.recipe.name, job.seed), record)
     return record
 

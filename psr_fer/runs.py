@@ -373,7 +373,8 @@ def _finish(run, model, dls): # judge, save, record
     save(plot_history({r.name: pd.DataFrame(run.history)}), run.folder/"history.png")
     save(plot_confusion({r.name: test}, run.classes), run.folder/"confusion.png")
     write_json(run.folder/"metrics.json", metrics)
-    run.say(f"test: WA {test['wa']:.2%} UA {test['ua']:.2%} macro-F1 {test['macro_f1']:.2%} ({metrics['views']} views; without: WA {plain['wa']:.2%}); {metrics['minutes']} minutes of training; {run.folder}")
+    views = "" if r.views == "none" else f" ({metrics['views']} views; without: WA {plain['wa']:.2%})"
+    run.say(f"test: WA {test['wa']:.2%} UA {test['ua']:.2%} macro-F1 {test['macro_f1']:.2%}{views}; {metrics['minutes']} minutes of training; {run.folder}")
 
 def _letters(numbers): return "".join(chr(48 + int(o)) for o in numbers) # a character per test face, so that two records can be compared face by face
 
@@ -385,7 +386,7 @@ def _record(run, model, valid, plain, test): # what stands in metrics.json
     out = dict(recipe=record_name(r, run.read, run.init), changed={k: v for k,v in asdict(r).items() if r.name in RECIPES and v != getattr(RECIPES[r.name], k)}, seed=run.seed,
         selected=f"epoch {best['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split was read once, after that",
         weights=f"base network: {r.weights if run.init is None else run.init}; super-resolution: {r.sr_weights if r.sr_weights != 'none' else 'trained on these faces' if r.sr_epochs else 'none'}",
-        valid=valid, test=test, test_plain={k: plain[k] for k in ("wa","ua","macro_f1")}, views=f"{r.views} x {r.views_n}", minutes=round(seconds/60, 1),
+        valid=valid, test=test, test_plain={k: plain[k] for k in ("wa","ua","macro_f1")}, views="none" if r.views == "none" else f"{r.views} x {r.views_n}", minutes=round(seconds/60, 1),
         step_share=round(timed["step_seconds"]/max(timed["train_seconds"], 1e-9), 4), parameters=sum(p.numel() for p in model.parameters()),
         repeated_pictures=run.repeated, data=fingerprint(run.table), command=run.command, finished=now(), **machine())
     if getattr(model, "fusion", None) is not None: out["fusion_weights"] = {k: round(v, 4) for k,v in model.fusion_weights().items()}
