@@ -6,16 +6,15 @@
 __all__ = ['INTENDED', 'FERPLUS_LIMIT', 'LIMITS', 'make_card', 'ship', 'card_markdown']
 
 # %% ../nbs/35_cards.ipynb #0f22d5bd
+import json
 from pathlib import Path
-import numpy as np, torch
 from .calibration import ece, fit_temperature
-from .checkpoints import load_model, save_model, write_json, write_whole
-from .data.table import SPLITS, dls_from_table
+from .checkpoints import load_model, save_model, write_whole
+from .data.table import dls_from_table
 from .interpret import accuracy_by_reduced_size
 from .learner import fuse_scores, tta_scores
 from .metrics import judge
 from .runs import table_of
-import json
 
 # %% ../nbs/35_cards.ipynb #9b456880
 INTENDED = "Naming the expression that people would see in a picture of a face, as one of {classes}; for research, teaching and tools in which a person stays in charge."
@@ -60,7 +59,7 @@ def ship(run, # run folder
     out.parent.mkdir(parents=True, exist_ok=True)
     model, about = load_model(run)
     metrics = json.loads((Path(run)/"metrics.json").read_text(encoding="utf-8"))
-    known = {k: about[k] for k in ("classes","recipe","seed","protocol","dataset","read","grey") if k in about}
+    known = {k: about[k] for k in ("classes","recipe","seed","protocol","dataset","read","grey","views","views_n") if k in about}
     save_model(model, out, half=True, **known)
     model, about = load_model(out)
     say("measuring the stored weights")

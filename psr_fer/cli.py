@@ -288,13 +288,11 @@ def reproduce(
     Example: psr-fer reproduce table5 fig6 --data ~/FERPlus --seeds 0 1 2
     """
     _quiet()
-    from psr_fer.recipes import get_recipe
+    from psr_fer.recipes import parse_sets
     level, numbers = recipe, _seeds(seeds)
     if level not in ("lite","paper","authors"): raise ValueError(f"--recipe {level!r} is none of lite, paper, authors.")
-    changed = get_recipe("ferplus-lite", sets or ())
-    changes = tuple((k, getattr(changed, k)) for k in (o.partition("=")[0].strip() for o in sets or ()))
     from psr_fer.reproduce import reproduce as run
-    with _stoppable(): run(names, data, level, numbers, results, runs, out, changes, labels, dry_run, engine, cpus, epochs, _say)
+    with _stoppable(): run(names, data, level, numbers, results, runs, out, tuple(parse_sets(sets or ()).items()), labels, dry_run, engine, cpus, epochs, _say)
 
 # %% ../nbs/50_cli.ipynb #c845e711
 bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)

@@ -6,17 +6,19 @@
 __all__ = ['branch_images', 'demo_page', 'run_demo']
 
 # %% ../nbs/34_demo.ipynb #ab8ac63c
-import html, json
+import html
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from .data.synthetic import synthetic_faces
-from .data.table import PixelCache
+from .data.table import PixelCache, split_of
 from .emotions import IMAGENET_STATS
-from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_history, plot_sizes, save
+from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_history, plot_sizes
+from .interpret import pixels
+from .metrics import METRICS
+from .pages import html_table, page
 from .recipes import get_recipe
-from .report import html_table, page
-from .checkpoints import load_model, write_whole
-from .runs import recipe_table, train_run
+from .checkpoints import write_whole
+from .runs import Finished, dataset_table, train_run
 
 # %% ../nbs/34_demo.ipynb #622e9ffe
 @torch.no_grad()
@@ -27,37 +29,26 @@ def branch_images(model, # a PSR
     "The images that the branches of `model` see for one face."
     mean, std = [torch.tensor(o).view(3,1,1) for o in IMAGENET_STATS]
     x = PixelCache(table, table.attrs["root"], model.size)([row]).float()/255
-    return [(o[0]*std + mean).clamp(0,1) for o in model.eval().images((x - mean)/std)]
-
-# %% ../nbs/34_demo.ipynb #81f834bb
-def _judged(folder): # (N,) bool over the test split: judged right?
-    d = np.load(Path(folder)/"test.npz")
-    model, _ = load_model(folder)
-    scores = torch.from_numpy(d["scores"].astype(np.float32))
-    from psr_fer.learner import fuse_scores
-    return (fuse_scores(model, scores).argmax(1).numpy() == d["targets"])
+    return [pixels(o)[0] for o in model.eval().images((x - mean)/std)]
 
 # %% ../nbs/34_demo.ipynb #5eeee94e
-def demo_page(out, table, runs # folder, data set, dict name -> (run folder, metrics)
+def demo_page(out, # folder
+              table:pd.DataFrame, # the data set
+              runs:dict # "PSR" and "baseline" -> Finished
              )->Path: # the page
     "Write the page of a demo."
-    test = table[table["split"] == "test"].reset_index(drop=True)
-    results = {k: m["test"] for k,(_,m) in runs.items()}
-    rows = {k: {"WA": 100*r["wa"], "UA": 100*r["ua"], "macro-F1": 100*r["macro_f1"], "WA without TTA": 100*runs[k][1]["test_plain"]["wa"],
-                "parameters (M)": runs[k][1]["parameters"]/1e6, "minutes": runs[k][1]["minutes"]} for k,r in results.items()}
-    sizes = ((test["width"] + test["height"])/2).to_numpy()
-    model, about = load_model(runs["PSR"][0])
+    test, results = split_of(table, "test"), {k: r.metrics["test"] for k,r in runs.items()}
+    rows = {k: {**{name: 100*results[k][m] for m,name in METRICS.items()}, "parameters (M)": r.metrics["parameters"]/1e6, "minutes": r.metrics["minutes"]} for k,r in runs.items()}
+    sizes = test[["width","height"]].mean(1).to_numpy()
     small = int(np.argsort(sizes)[len(sizes)//50])
-    test.attrs.update(table.attrs)
-    parts = [("Result on the test split", html_table(pd.DataFrame(rows).T), f"{len(test)} drawn faces that neither network has seen; test-time views: {runs['PSR'][1]['views']}. The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+."),
-             ("Learning curves", plot_history({k: pd.read_csv(Path(f)/"history.csv") for k,(f,_) in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),
-             ("Confusion", plot_confusion(results, about["classes"]), "Percent of each true class; the truth is the majority of ten simulated raters."),
-             ("Accuracy by original size", plot_by_size(sizes, {k: _judged(f) for k,(f,_) in runs.items()}), "What the pyramid is for: faces that were small before they were resized."),
-             ("What the branches see", plot_branches(branch_images(model, test, small)), f"A face of {int(sizes[small])} px, labelled {html.escape(test['label'][small])}: reduced, super-resolved, and as the STN aligned it."),
+    parts = [("Result on the test split", html_table(pd.DataFrame(rows).T), f"{len(test)} drawn faces that neither network has seen; test-time views: {runs['PSR'].metrics['views']}. The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+."),
+             ("Learning curves", plot_history({k: r.history for k,r in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),
+             ("Confusion", plot_confusion(results, runs["PSR"].classes), "Percent of each true class; the truth is the majority of ten simulated raters."),
+             ("Accuracy by original size", plot_by_size(sizes, {k: r.right()["fused"] for k,r in runs.items()}), "What the pyramid is for: faces that were small before they were resized."),
+             ("What the branches see", plot_branches(branch_images(runs["PSR"].model, test, small)), f"A face of {int(sizes[small])} px, labelled {html.escape(test['label'][small])}: reduced, super-resolved, and as the STN aligned it."),
              ("The data set", plot_sizes(table), "Native sizes spread as in the paper's Figure 1."), ("Classes", plot_classes(table), "")]
     path = Path(out)/"index.html"
-    text = page("psr_fer demo", "A pyramid with super-resolution (PSR) and its baseline, trained on drawn faces on this machine.", parts)
-    write_whole(path, lambda p: p.write_text(text, encoding="utf-8"))
+    write_whole(path, page("psr_fer demo", "A pyramid with super-resolution (PSR) and its baseline, trained on drawn faces on this machine.", parts))
     return path
 
 # %% ../nbs/34_demo.ipynb #d389658b
@@ -71,14 +62,15 @@ def run_demo(out="demo", # folder for faces, runs and page
     out = Path(out)
     say(f"drawing {n} faces in {out/'faces'}")
     synthetic_faces(out/"faces", n=n, seed=seed)
-    table = recipe_table(get_recipe("synthetic-demo"), out/"faces", labels="label.csv")
-    runs = {}
+    table = dataset_table("synthetic", out/"faces", labels="label.csv")
+    runs, records = {}, {}
     for name,recipe in (("PSR","synthetic-demo"), ("baseline","synthetic-demo-baseline")):
         say(f"training the {name}")
         folder = out/name.lower()
-        runs[name] = folder, train_run(get_recipe(recipe, sets), out/"faces", folder, seed, table=table, say=say, command="psr-fer demo")
+        records[name] = train_run(get_recipe(recipe, sets), out/"faces", folder, seed, table=table, say=say, command="psr-fer demo")
+        runs[name] = Finished(folder)
     path = demo_page(out, table, runs)
-    for k,(_,m) in runs.items(): say(f"{k:9s} WA {m['test']['wa']:.1%}  UA {m['test']['ua']:.1%}  macro-F1 {m['test']['macro_f1']:.1%}")
+    for k,m in records.items(): say(f"{k:9s} WA {m['test']['wa']:.1%}  UA {m['test']['ua']:.1%}  macro-F1 {m['test']['macro_f1']:.1%}")
     say(f"\nLook at it:           {path.resolve()}")
     say("Your own FER+ folder: psr-fer data FOLDER, then psr-fer train ferplus-lite --data FOLDER")
-    return {k: m for k,(_,m) in runs.items()}
+    return records

@@ -8,12 +8,11 @@ __all__ = ['COLORS', 'MODEL_COLORS', 'STYLE', 'figure', 'save', 'class_color', '
 
 # %% ../nbs/17_figures.ipynb #4c500747
 from contextlib import contextmanager
-from pathlib import Path
 import numpy as np, pandas as pd
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-from .data.table import BOX, SPLITS, class_counts, open_face
+from .data.table import BOX, class_counts, open_face
 from .emotions import EMOTIONS
 
 # %% ../nbs/17_figures.ipynb #e9dff275

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REDUCED_SIZES', 'pixels', 'shrink_faces', 'reduced_size_scores', 'branch_predictions', 'accuracy_by_reduced_size',
            'plot_reduced_size', 'by_size', 'plot_cumulative', 'discrepancy', 'plot_discrepancy', 'branch_report',
-           'bootstrap_difference', 'bootstrap_metric', 'gains', 'plot_faces', 'attention_map', 'plot_attention',
-           'stn_effect', 'plot_stn']
+           'resampled_means', 'bootstrap_difference', 'bootstrap_metric', 'gains', 'plot_faces', 'attention_map',
+           'plot_attention', 'stn_effect', 'plot_stn']
 
 # %% ../nbs/28_interpret.ipynb #067e1421
 import numpy as np, pandas as pd, torch
@@ -20,7 +20,7 @@ from .data.table import BOX, open_face
 from .emotions import EMOTIONS, IMAGENET_STATS
 from .figures import MODEL_COLORS, class_color, figure, plain_log
 from .learner import fuse_scores, raw_scores
-from .metrics import judge
+from .metrics import METRICS, judge
 
 # %% ../nbs/28_interpret.ipynb #062d9afb
 def _stats_view(stats, x): return [torch.as_tensor(o, device=x.device, dtype=x.dtype).view(-1,1,1) for o in stats]
@@ -187,7 +187,7 @@ def branch_report(scores:Tensor, # (N, n_branches, C) raw scores
     "What each branch reaches alone, what their fusion reaches, and how much each counts in it."
     y, names = _numbers(targets).cpu().numpy(), model.branch_names() if hasattr(model, "branch_names") else []
     each = {k: scores[:,i] for i,k in enumerate(names)} | dict(fused=_fused(model, scores))
-    rows = {k: {m: judge(v.cpu(), y, classes)[m] for m in ("wa","ua","macro_f1")} for k,v in each.items()}
+    rows = {k: {m: judge(v.cpu(), y, classes)[m] for m in METRICS} for k,v in each.items()}
     weights = model.fusion_weights() if names else {}
     return pd.DataFrame(rows).T.assign(weight=[weights.get(k, 1.) for k in rows])
 
@@ -197,6 +197,14 @@ def _right(o, name): # (N,) bool
     if a.ndim != 1 or not len(a) or not np.isin(a, (0,1)).all(): raise ValueError(f"{name} must be one True or False per face, got shape {a.shape} of {a.dtype}; compare predictions with targets first.")
     return a.astype(bool)
 
+def resampled_means(values, # (N,) numbers, few different ones
+                    n:int=10_000, # resamples
+                    seed:int=0 # of the resamples
+                   )->np.ndarray: # (n,) float64
+    "Means of the values over resampled faces (bootstrap)."
+    kinds, counts = np.unique(np.asarray(values, float).round(9), return_counts=True) # drawing how often each kind occurs is drawing the faces
+    return np.random.default_rng(seed).multinomial(counts.sum(), counts/counts.sum(), size=n)@kinds/counts.sum()
+
 def bootstrap_difference(right_a, right_b, # (N,) bool, same faces in the same order: judged right?
                          n:int=10_000, # resamples
                          seed:int=0 # of the resamples
@@ -205,8 +213,7 @@ def bootstrap_difference(right_a, right_b, # (N,) bool, same faces in the same o
     a, b = _right(right_a, "right_a"), _right(right_b, "right_b")
     if len(a) != len(b): raise ValueError(f"right_a has {len(a)} faces and right_b {len(b)}; both must be the same faces.")
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-    draws = np.random.default_rng(seed).multinomial(len(a), np.array([only_a, only_b, len(a) - only_a - only_b])/len(a), size=n)
-    diff = (draws[:,0] - draws[:,1])/len(a)
+    diff = resampled_means(a.astype(int) - b, n, seed)
     low, high = np.quantile(diff, (.025,.975)).tolist()
     p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.
     return dict(faces=len(a), difference=(only_a - only_b)/len(a), low=low, high=high, share_not_above_0=float((diff <= 0).mean()), only_a=only_a, only_b=only_b, mcnemar_p=float(p))

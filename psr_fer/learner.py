@@ -7,7 +7,7 @@ __all__ = ['bare', 'block_names', 'split_blocks', 'DiscriminativeRates', 'EMA', 
            'baseline_learner', 'view_matrices', 'raw_scores', 'fuse_scores', 'tta_scores']
 
 # %% ../nbs/20_learner.ipynb #e45226ac
-import numpy as np, pandas as pd, torch
+import pandas as pd, torch
 from torch import Tensor, nn
 from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler
@@ -16,9 +16,9 @@ from fastai.optimizer import Adam
 from fastcore.basics import patch
 from fastcore.foundation import L
 import fastai.callback.schedule # fit_one_cycle, lr_find
-import fastai.callback.progress
+import fastai.callback.progress # noqa: F401 - the progress bar
 from .augment import random_homography, warp_batch
-from .emotions import AUGMENTS, AUTHORS_RATES, PAPER_RATES, is_emotion, prior
+from .emotions import AUGMENTS, PAPER_RATES, is_emotion, prior
 from .losses import CELoss, LSLoss, PDLSLoss
 from .metrics import macro_f1, ua, wa
 from .models.psr import PSR, Baseline

@@ -272,13 +272,22 @@ class Predictor:
         a = np.asarray(im)
         return torch.from_numpy((a[None] if a.ndim == 2 else a.transpose(2,0,1)).copy())
 
+    def batch(self, crops # (B,1,H,W) or (B,3,H,W) uint8
+             )->torch.Tensor: # (B,3,H,W) float32, normalised, on the model's device
+        "Cropped faces as the network takes them."
+        return (crops.to(self.device).float()/255 - self.mean)/self.std # grey becomes three channels here
+
     @torch.no_grad()
-    def probabilities(self, crops # (B,1,H,W) or (B,3,H,W) uint8
-                     )->tuple: # (B,C) fused, (B,n_branches,C) per branch, both float64 in [0,1]
-        "Calibrated probabilities of cropped faces; the branches get the same temperature."
-        x = (crops.to(self.device).float()/255 - self.mean)/self.std # grey becomes three channels here
+    def judge(self, x # (B,3,H,W) float32, normalised; see `batch`
+             )->tuple: # (B,C) fused, (B,n_branches,C) per branch, both float64 in [0,1]
+        "Calibrated probabilities of normalised faces; the branches get the same temperature."
         scores = raw_scores(self.model, x).float()
         return scale_log_probs(fuse_scores(self.model, scores), self.temperature), scale_log_probs(scores, self.temperature)
+
+    def probabilities(self, crops # (B,1,H,W) or (B,3,H,W) uint8
+                     )->tuple: # as `judge`
+        "Calibrated probabilities of cropped faces."
+        return self.judge(self.batch(crops))
 
 # %% ../nbs/40_predict.ipynb #e1374723
 def _named(classes, row): return {k: float(v) for k,v in zip(classes, row)}
@@ -401,7 +410,7 @@ def draw_faces(image, # PIL image, upright
     im = image.convert("RGB").resize([round(o*f) for o in image.size], Image.Resampling.BICUBIC) if f > 1 else image.convert("RGB")
     unit, boxes = max(12, round(min(im.size)/40)), [tuple(round(v*f) for v in o.box) for o in faces]
     sizes = [int(min(max(.07*(b[2] - b[0]), unit), 1.7*unit)) for b in boxes]
-    if any(b[3] - b[1] > .8*im.size[1] for b in boxes): # a strip below a face that fills the picture
+    if top and any(b[3] - b[1] > .8*im.size[1] for b in boxes): # a strip below a face that fills the picture
         im = ImageOps.expand(im, (0,0,0, round((1.4*top + 1)*max(sizes)) + unit//2), "#2b2e33")
     pen, line = ImageDraw.Draw(im, "RGBA"), max(2, unit//5)
     taken = [(b, 1) for b in boxes]

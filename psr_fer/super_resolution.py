@@ -9,8 +9,8 @@ __all__ = ['plot_upscaled', 'train_upscaler']
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from pathlib import Path
-from .checkpoints import save_tensors, tensors_of, write_json
-from .data.table import PixelCache
+from .checkpoints import save_tensors, write_json
+from .data.table import PixelCache, split_of
 from .figures import figure, save
 from .models.edsr import EDSR, reduce_images, train_sr
 
@@ -43,7 +43,7 @@ def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
                    say=print # gets a line per epoch
                   )->dict: # psnr, ssim and bicubic's on held-out training faces; seconds; settings
     "Train an EDSR on the faces of a data set and leave a file that `load_edsr` and `--set sr_weights=FILE` read."
-    out, train = Path(out), table[table["split"] == "train"].reset_index(drop=True)
+    out, train = Path(out), split_of(table, "train")
     size = size or min(96, int(np.median(train[["width","height"]].to_numpy()))//scale*scale)
     train = train[(train["width"] >= size) & (train["height"] >= size)].reset_index(drop=True) # an enlarged face would teach nothing
     if len(train) < 20: raise ValueError(f"only {len(train)} training faces have {size} pixels a side or more; choose a smaller --size.")
@@ -55,7 +55,7 @@ def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
     result = train_sr(edsr, faces, epochs=epochs, down=down, seed=seed, log=say)
     about = dict(scale=scale, n_resblocks=blocks, n_feats=features, size=size, down=down, epochs=epochs, seed=seed, **result)
     out.mkdir(parents=True, exist_ok=True)
-    save_tensors(out/"edsr.safetensors", tensors_of(edsr))
+    save_tensors(out/"edsr.safetensors", edsr.state_dict())
     write_json(out/"edsr.json", about)
     save(plot_upscaled(edsr, faces[:6], down), out/"edsr.png")
     say(f"PSNR {result['psnr']:.2f} dB (bicubic {result['bicubic_psnr']:.2f}), SSIM {result['ssim']:.4f} (bicubic {result['bicubic_ssim']:.4f}) on {result['n_valid']} held-out faces; {out/'edsr.safetensors'}")

@@ -5,7 +5,7 @@ import os, random, shutil
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from psr_fer.emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3
+from psr_fer.emotions import EMOTIONS, ORDERS, TABLE3
 
 RAFDB = {"train": TABLE3["rafdb","train"], "test": TABLE3["rafdb","test"]}
 AFFECTNET = {"train": TABLE3["affectnet","train"], "test": TABLE3["affectnet","valid"]}

@@ -1,10 +1,8 @@
 """FER+: the paper's tables on the real files, every layout, and every kind of broken input with its sentence."""
 import csv
 import shutil
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 

@@ -359,7 +359,7 @@ def test_pictures_of_maps():
 # what the STN did
 
 def test_stn_effect_moves_a_spot_as_it_says():
-    h, w, sizes = 48, 64, []
+    h, w = 48, 64
     model = tiny(size=(h,w))
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     spots = torch.stack([torch.exp(-((x - cx)**2 + (y - cy)**2)/8.) for cx,cy in ((31.5,23.5), (38.5,23.5), (31.5,30.5))])[:,None].repeat(1,3,1,1)

@@ -135,7 +135,6 @@ def test_device_and_state():
 def test_with_fastai():
     "A Learner trains with branch scores, and get_preds returns probabilities and decoded classes."
     from fastai.data.core import DataLoaders
-    import fastai.callback.progress  # no_bar
     from fastai.learner import Learner
 
     class Net(torch.nn.Module):

@@ -1,6 +1,6 @@
 "RAF-DB: every layout, folds, and what is wrong with broken copies."
 import shutil, sys
-import numpy as np, pandas as pd, pytest
+import pandas as pd, pytest
 from PIL import Image
 from psr_fer.data.rafdb import by_counts, code_names, face_id, is_rafdb, rafdb_dls, rafdb_layout, rafdb_table
 from psr_fer.data.table import DataError, class_counts

@@ -54,7 +54,6 @@ def test_kill_within_an_epoch(plain, faces, tmp_path):
     p.send_signal(signal.SIGKILL)
     p.wait()
     kept = torch.load(state, weights_only=True)
-    said = []
     config = json.loads((out/"config.json").read_text())
     p = start(faces, out)
     text = p.communicate()[0]

@@ -10,13 +10,11 @@ import os, re, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
-from pathlib import Path
 import numpy as np, pandas as pd, yaml
 from sklearn.model_selection import train_test_split
 from fastai.data.core import DataLoaders
 from .rafdb import (Layout, find_layout, folders_in, has_classes, is_picture, joined, name_rows, names_in, number, raw_rows,
-    read_cells,
-    read_folders, read_list, refuse, settle_codes, split_folders)
+    read_cells, read_folders, read_list, refuse, settle_codes, split_folders)
 from .table import BOX, DataError, Problem, SPLITS, dls_from_table, finish_table
 from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 

@@ -5,58 +5,109 @@
 # %% auto #0
 __all__ = ['PICTURES', 'own_layout', 'draw_splits', 'own_table', 'own_dls']
 
-# %% ../../nbs/07_data.own.ipynb #9c889fef
+# %% ../../nbs/07_data.own.ipynb #97175217
+import csv, unicodedata
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastai.data.core import DataLoaders
-from .table import DataError, Problem, SPLITS, dls_from_table, finish_table
+from .table import BOX, COLUMNS, DataError, Problem, dls_from_table, finish_table
 from ..emotions import EMOTIONS, emotion, is_emotion
 
-# %% ../../nbs/07_data.own.ipynb #7818e36c
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+# %% ../../nbs/07_data.own.ipynb #5a793822
+PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".heic", ".heif", ".avif")
 _split_names = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test", "testing": "test"}
 
 def _visible(folder): return sorted(o for o in folder.iterdir() if not o.name.startswith("."))
-def _classes(folder): return [o for o in _visible(folder) if o.is_dir() and any(f.is_file() for f in _visible(o))]
+def _pictures(folder): # of a class, at any depth
+    for o in _visible(folder): yield from _pictures(o) if o.is_dir() else [o] if o.suffix.lower() in PICTURES else []
+def _classes(folder): return [o for o in _visible(folder) if o.is_dir() and next(_pictures(o), None)]
+def _parts(root): return [(o, _split_names[o.name.lower()]) for o in _visible(root) if o.is_dir() and o.name.lower() in _split_names]
 
-def _csv(root): # faces.csv, or the only CSV with the columns path and label
-    if (root/"faces.csv").is_file(): return root/"faces.csv"
-    found = [o for o in sorted(root.glob("*.csv")) if {"path","label"} <= {c.strip() for c in o.open(encoding="utf-8", errors="replace").readline().strip().split(",")}]
-    return found[0] if len(found) == 1 else None
+def _header(file): # (column names, separator) of a CSV; the separator is what gives the columns path and label
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as f: line = f.readline()
+    found = [([c.strip().lower() for c in next(csv.reader([line.strip()], delimiter=o), [])], o) for o in ",;\t"]
+    return next((o for o in found if {"path","label"} <= set(o[0])), found[0])
 
-def own_layout(root # folder
+def _csvs(root): # [(file, split of its rows or "")]
+    if root.is_file(): return [(root, "")]
+    found = [o for o in _visible(root) if o.suffix.lower() == ".csv" and {"path","label"} <= set(_header(o)[0])]
+    named = [o for o in found if o.name == "faces.csv"] or found
+    if len(named) == 1: return [(named[0], "")]
+    splits = [(o, _split_names.get(o.stem.lower())) for o in named]
+    return splits if all(s for _,s in splits) and len({s for _,s in splits}) == len(splits) else []
+
+# %% ../../nbs/07_data.own.ipynb #1a24d8f3
+def own_layout(root # folder, or a CSV file
               )->str: # "csv", "splits", "classes" or "" when there is nothing
     "Which layout a folder of faces has."
     root = Path(root)
+    if root.is_file(): return "csv" if root.suffix.lower() == ".csv" else ""
     if not root.is_dir(): return ""
-    if _csv(root) is not None: return "csv"
-    folders = [o for o in _visible(root) if o.is_dir()]
-    if any(_split_names.get(o.name.lower()) == "train" and _classes(o) for o in folders): return "splits"
+    if _csvs(root): return "csv"
+    if any(s == "train" and _classes(o) for o,s in _parts(root)): return "splits"
     return "classes" if len(_classes(root)) > 1 else ""
 
-# %% ../../nbs/07_data.own.ipynb #40e64bbd
+def _nothing(root): # why there is no layout
+    want = "make one folder per class with pictures in it, or a CSV with the columns path and label"
+    if not root.exists(): return f"there is no such folder; {want}."
+    csvs = [o for o in _visible(root) if o.suffix.lower() == ".csv"] if root.is_dir() else []
+    full = [o.name for o in csvs if {"path","label"} <= set(_header(o)[0])]
+    if len(full) > 1: return f"{', '.join(full)} all have the columns path and label; call the one that counts faces.csv, or call them train.csv, valid.csv and test.csv."
+    if len(_classes(root) if root.is_dir() else []) == 1: return f"has one class only ({_classes(root)[0].name}); give two or more."
+    if csvs: return f"no faces here: {csvs[0].name} has the columns {', '.join(_header(csvs[0])[0])}; needed are path and label, perhaps split."
+    return f"no faces here: {want}."
+
+# %% ../../nbs/07_data.own.ipynb #82eccaee
+def _place(text, root): # path in a CSV -> path below root
+    text = text.strip()
+    if "\\" in text and not (root/text).exists(): text = text.replace("\\", "/")
+    if Path(text).is_absolute() and Path(text).resolve().is_relative_to(root.resolve()): text = Path(text).resolve().relative_to(root.resolve()).as_posix()
+    return text
+
+def _csv_rows(file, split, root): # rows of one file, and problems
+    columns, sep = _header(file)
+    lacking = [o for o in ("path","label") if o not in columns]
+    if lacking: return [], [Problem(file.name, 1, f"the header lacks {', '.join(lacking)}; needed are path,label and perhaps split.")]
+    rows = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as f:
+            reader = csv.reader(f, delimiter=sep)
+            next(reader)
+            for o in reader:
+                if not any(c.strip() for c in o): continue
+                wide = f"has {len(o)} columns, the header has {len(columns)}; put text that holds {sep!r} between quotes." if len(o) > len(columns) else ""
+                d = dict(zip(columns, [c.strip() for c in o]))
+                s = d.get("split", "").lower() or split
+                rows.append(dict(path=_place(d["path"], root), label=d.get("label", ""), split=_split_names.get(s, s), source=file.name, row=reader.line_num, wrong=wide))
+    except UnicodeDecodeError: return [], [Problem(file.name, None, "is no UTF-8 text; save it as 'CSV UTF-8'.")]
+    except csv.Error as e: return [], [Problem(file.name, reader.line_num, f"cannot be read ({e}).")]
+    return rows, []
+
 def _rows(root, layout): # rows of a table, and problems
     if layout == "csv":
-        file = _csv(root)
-        d = pd.read_csv(file, dtype=str, keep_default_na=False)
-        missing = [o for o in ("path","label") if o not in d]
-        if missing: return [], [Problem(file.name, 1, f"the header lacks {', '.join(missing)}; needed are path,label and perhaps split.")]
-        split = d["split"].str.strip().str.lower().map(lambda o: _split_names.get(o, o)) if "split" in d else [""]*len(d)
-        return [dict(path=p, label=l.strip(), split=s, source=file.name, row=i + 2) for i,(p,l,s) in enumerate(zip(d["path"], d["label"], split))], []
-    parts = [(o, _split_names[o.name.lower()]) for o in _visible(root) if o.is_dir() and o.name.lower() in _split_names] if layout == "splits" else [(root, "")]
-    return [dict(path=f.relative_to(root).as_posix(), label=c.name, split=s, source=c.relative_to(root).as_posix(), row=None)
-            for part,s in parts for c in _classes(part) for f in _visible(c) if f.is_file() and f.suffix.lower() in PICTURES], []
+        found = [_csv_rows(o, s, o.parent) for o,s in _csvs(root)]
+        return [o for rows,_ in found for o in rows], [o for _,problems in found for o in problems]
+    parts = _parts(root) if layout == "splits" else [(root, "")]
+    return [dict(path=f.relative_to(root).as_posix(), label=c.name, split=s, source=c.relative_to(root).as_posix(), row=None) for part,s in parts for c in _classes(part) for f in _pictures(c)], []
+
+# %% ../../nbs/07_data.own.ipynb #8c629677
+_taken = {*COLUMNS, *BOX, "source", "row"} # columns of a table, which vote shares stand beside
 
 def _names(labels): # names as people wrote them -> names of classes, emotions first in their own order
-    known = {o: emotion(o) if is_emotion(o) else o for o in sorted(set(labels))}
+    known = {o: emotion(o) if is_emotion(o) else unicodedata.normalize("NFC", o) for o in sorted(set(labels))}
     found = list(dict.fromkeys(known.values()))
     return known, [o for o in EMOTIONS if o in found] + [o for o in found if o not in EMOTIONS]
+
+def _check_names(classes, root): # problems with the names themselves
+    out = [Problem(str(root), None, f"the class {o!r} is called like a column of the table; call it something else, say {o}_face.") for o in classes if o in _taken]
+    alike = pd.Series(classes, dtype=object).groupby([o.casefold() for o in classes]).agg(list)
+    return out + [Problem(str(root), None, f"{' and '.join(o)} differ by small and capital letters only; write one of them everywhere.") for o in alike if len(o) > 1]
 
 def draw_splits(label, # (N,) class names
                 split, # (N,) "train", "valid", "test" or "" where it has to be drawn
                 seed:int=0 # of the draw
                )->np.ndarray: # (N,) splits
-    "Draw the splits that are missing, class by class: 15 % of train for each, at least one face."
+    "Draw the splits that are missing, class by class: 15 % of train for each, at least one face where there are three or more."
     label, split, rng = np.asarray(label), np.asarray(split, dtype=object).copy(), np.random.default_rng(seed)
     split[split == ""] = "train"
     missing = [o for o in ("valid","test") if not (split == o).any()]
@@ -66,8 +117,27 @@ def draw_splits(label, # (N,) class names
         for i,o in enumerate(missing): split[mine[i*n:(i + 1)*n]] = o
     return split
 
-# %% ../../nbs/07_data.own.ipynb #e2a1981a
-def own_table(root, # folder in one of the three layouts
+# %% ../../nbs/07_data.own.ipynb #d072f63a
+def _check_counts(table, classes, least, root): # every class is large enough, and there to be learned from
+    n, learned = table["label"].value_counts(), table.loc[table["split"] == "train", "label"].value_counts()
+    few = [Problem(str(root), None, f"{o} has {n.get(o, 0)} face{'s' if n.get(o, 0) != 1 else ''}; a class needs {least} or more.") for o in classes if n.get(o, 0) < least]
+    return few + [Problem(str(root), None, f"{o} has no face in the split train; nothing can be learned of it.") for o in classes if n.get(o, 0) >= least and not learned.get(o, 0)]
+
+def _labelled(rows, root): # table of what was read, classes, notes, problems
+    table = pd.DataFrame(rows)
+    again = table.duplicated(["path","label","split"])
+    table = table[~again].reset_index(drop=True)
+    wrong = table.pop("wrong") if "wrong" in table else pd.Series("", table.index)
+    for o in ("path","label"): wrong = wrong.mask((wrong == "") & (table[o] == ""), table["path"].replace("", "this row") + f" has no {o}.")
+    problems = [Problem(table["source"][i], table["row"][i], wrong[i], int(i)) for i in np.flatnonzero(wrong != "")]
+    known, classes = _names(table["label"][table["label"] != ""])
+    table["label"] = table["label"].map(known).fillna("")
+    notes = [f"{a} is read as {b}." for a,b in known.items() if a != b] + ([f"{again.sum()} rows stand more than once and count once."] if again.any() else [])
+    if len(classes) < 2: problems.append(Problem(str(root), None, f"has one class only ({', '.join(classes) or 'none has a name'}); give two or more."))
+    return table, classes, notes, problems + _check_names(classes, root)
+
+# %% ../../nbs/07_data.own.ipynb #9523ba29
+def own_table(root, # folder in one of the three layouts, or a CSV file
               seed:int=0, # of the splits that are drawn
               skip_bad:bool=False, # leave bad rows out instead of raising
               check_files:bool=True, # look at every picture
@@ -76,24 +146,26 @@ def own_table(root, # folder in one of the three layouts
     "Read faces of one's own; DataError lists all that is wrong."
     root = Path(root)
     layout = own_layout(root)
-    if not layout: raise DataError(root, [Problem(str(root), None, "no faces here: make one folder per class with pictures in it, or a CSV with the columns path and label.")])
+    if not layout: raise DataError(root, [Problem(str(root), None, _nothing(root))])
     rows, problems = _rows(root, layout)
-    if not rows: raise DataError(root, problems or [Problem(str(root), None, f"holds no pictures ({', '.join(PICTURES)}).")])
-    table = pd.DataFrame(rows)
-    blank = table["label"] == ""
-    problems += [Problem(table["source"][i], table["row"][i], f"{table['path'][i]} has no label.", int(i)) for i in np.flatnonzero(blank)]
-    known, classes = _names(table["label"][~blank])
-    table["label"] = table["label"].map(known).fillna("")
-    few = table["label"][~blank].value_counts()[lambda o: o < least]
-    problems += [Problem(k, None, f"has {n} face{'s' if n > 1 else ''}; a class needs {least} or more.") for k,n in few.items()]
-    if len(classes) < 2: problems.append(Problem(str(root), None, f"has one class only ({classes[0]}); give two or more."))
+    if not rows: raise DataError(root, problems or [Problem(str(root), None, "holds no row with a face.")])
+    table, classes, notes, more = _labelled(rows, root)
     table["split"] = draw_splits(table["label"], table["split"], seed)
+    problems += more + _check_counts(table[table["label"] != ""], classes, least, root)
     words = dict(csv="a CSV of faces", splits="split folders", classes="class folders")
-    notes = [f"{a} is read as {b}." for a,b in known.items() if a != b]
-    table = finish_table(table, root, f"own faces: {words[layout]}", problems, notes, classes, skip_bad, check_files)
+    table = finish_table(table, root.parent if root.is_file() else root, f"own faces: {words[layout]}", problems, notes, classes, skip_bad, check_files)
+    gone = _check_counts(table, classes, least, root) # after bad ones were left out
+    if gone: raise DataError(root, gone)
     table.attrs.update(dataset="own", protocol="own labels")
     return table
 
-def own_dls(root, size=96, bs:int=64, augment="light", seed:int=0, skip_bad:bool=False, **kwargs)->DataLoaders: # see `own_table` and `dls_from_table`
+def own_dls(root, # see `own_table`
+            size=96, # pixels: int, or (height, width)
+            bs:int=64, # faces per batch
+            augment="light", # see `psr_fer.augment.augmentation`
+            seed:int=0, # of the splits that are drawn
+            skip_bad:bool=False, # leave bad rows out instead of raising
+            **kwargs # further arguments of `dls_from_table`
+           )->DataLoaders: # train, valid and test
     "Faces of one's own as fast DataLoaders."
     return dls_from_table(own_table(root, seed, skip_bad), size=size, bs=bs, augment=augment, **kwargs)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'COLUMNS', 'BOX', 'Problem', 'DataError', 'settle', 'open_face', 'look', 'check_images', 'check_table',
-           'finish_table', 'class_counts', 'vote_shares', 'label_prior', 'PixelCache', 'TensorShares', 'SoftLabel',
-           'HardLabel', 'OpenFace', 'fer_block', 'CachedDL', 'table_targets', 'dls_from_table']
+           'finish_table', 'split_of', 'class_counts', 'vote_shares', 'label_prior', 'PixelCache', 'TensorShares',
+           'SoftLabel', 'HardLabel', 'OpenFace', 'fer_block', 'CachedDL', 'table_targets', 'dls_from_table']
 
 # %% ../../nbs/01_data.table.ipynb #eeb0e1df
 import os, hashlib
@@ -189,6 +189,14 @@ def finish_table(table:pd.DataFrame, # rows as a reader found them, with source 
     return table
 
 # %% ../../nbs/01_data.table.ipynb #5959ed06
+def split_of(table:pd.DataFrame, # a data set
+             split:str # "train", "valid" or "test"
+            )->pd.DataFrame: # its rows, numbered from 0, with the table's attrs
+    "One split of a data set."
+    part = table[table["split"] == split].reset_index(drop=True)
+    part.attrs.update(table.attrs)
+    return part
+
 def class_counts(table:pd.DataFrame, # a data set
                  classes=None # rows of the result; default: the data set's own
                 )->pd.DataFrame: # integer faces, a row per class and a column per split
