@@ -4,6 +4,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
   'syms': { 'psr_fer.app': { 'psr_fer.app.Seen': ('app.html#seen', 'psr_fer/app.py'),
                              'psr_fer.app.Seen.once': ('app.html#seen.once', 'psr_fer/app.py'),
                              'psr_fer.app._box': ('app.html#_box', 'psr_fer/app.py'),
+                             'psr_fer.app._card': ('app.html#_card', 'psr_fer/app.py'),
                              'psr_fer.app._given': ('app.html#_given', 'psr_fer/app.py'),
                              'psr_fer.app._handlers': ('app.html#_handlers', 'psr_fer/app.py'),
                              'psr_fer.app._launch': ('app.html#_launch', 'psr_fer/app.py'),

@@ -241,7 +241,7 @@ def moved(e # row of the table of `stn_effect`
     way = [f"{abs(v):.0f} px {a if v > 0 else b}" for v,a,b in ((e.right, "right", "left"), (e.down, "down", "up")) if abs(v) >= .5]
     return f"{turn}, {zoom}, {'moved ' + ' and '.join(way) if way else 'not moved'}"
 
-# %% ../nbs/42_app.ipynb #ff41a7ff
+# %% ../nbs/42_app.ipynb #1a953400
 def looked(predictor:Predictor,
            x:torch.Tensor, # (1,3,H,W) float32, normalised
            label, # a class of it
@@ -256,14 +256,14 @@ def looked(predictor:Predictor,
     parts = [predictor.judge(o) for o in stack.split(16)]
     p = np.concatenate([np.concatenate([fused[:,None], each], 1)[..., k] for fused,each in parts]).clip(1e-9, 1 - 1e-9)
     odds = np.log(p/(1 - p))
-    maps, seen = np.zeros((p.shape[1], h, w)), np.zeros((h, w))
-    for drop,(t,l) in zip(np.maximum(odds[0] - odds[1:], 0), spots):
-        maps[:, t:t + ph, l:l + pw] += drop[:, None, None]
-        seen[t:t + ph, l:l + pw] += 1
-    maps /= np.maximum(seen, 1)
+    maps, seen, soft = np.zeros((p.shape[1], h, w)), np.zeros((h, w)), np.outer(np.hanning(ph + 2)[1:-1], np.hanning(pw + 2)[1:-1])
+    for drop,(t,l) in zip(np.maximum(odds[0] - odds[1:], 0), spots): # a place counts most in its middle
+        maps[:, t:t + ph, l:l + pw] += drop[:, None, None]*soft
+        seen[t:t + ph, l:l + pw] += soft
+    maps /= seen
     return maps/np.maximum(maps.max((1, 2), keepdims=True), 1e-9), p[1:].min(0)
 
-# %% ../nbs/42_app.ipynb #48a18b9f
+# %% ../nbs/42_app.ipynb #5599f8ed
 def inside(predictor:Predictor, # with a PSR or a Baseline
            crop:torch.Tensor # (1,H,W) or (3,H,W) uint8
           )->list: # of dicts: title, note, images (PIL), alt (their texts); of a judgement also label and share in [0,1]
@@ -273,46 +273,46 @@ def inside(predictor:Predictor, # with a PSR or a Baseline
     face, (fused, each) = show(x), predictor.judge(x)
     label = predictor.classes[fused[0].argmax()]
     maps, lowest = looked(predictor, x, label)
-    def judged(title, note, images, k, p): # a card of a branch, or of all
+    def judged(title, note, image, k, p): # a card of a branch, or of all
         note += f"covering the brightest place leaves {label} {percent(lowest[k])}" if maps[k].max() > 0 else f"no place speaks for {label}"
-        alt = [*["what it sees"]*len(images), f"where it looked for {label}"]
-        return dict(title=title, note=note, images=[*images, heat(face, torch.as_tensor(maps[k]))], alt=alt, label=predictor.classes[p.argmax()], share=float(p.max()))
-    steps = [dict(title="The face", note=f"{x.shape[-1]} px, as the network takes it", images=[face], alt=["the face"])]
-    if not psr: return [*steps, judged("The network", "", [], 0, fused[0])]
+        return dict(title=title, note=note, images=[image, heat(face, torch.as_tensor(maps[k]))], alt=["what it sees", f"where it looked for {label}"], label=predictor.classes[p.argmax()], share=float(p.max()))
+    steps = [judged("The face", f"{x.shape[-1]} px, as the network takes it; ", face, 0, fused[0])]
+    if not psr: return steps
     if model.stn is not None:
         _, after, effect = stn_effect(model, x)
-        steps.append(dict(title="After the STN", note=moved(effect.iloc[0]), images=[show(after)], alt=["the face as the STN aligned it"]))
+        steps.append(dict(title="After the STN", note=moved(effect.iloc[0]), images=[face, show(after)], alt=["before", "after"]))
     with torch.no_grad(): seen = model.images(x)
-    for k,((name,weight),im) in enumerate(zip(model.fusion_weights().items(), seen)):
-        steps.append(judged(f"Branch {name}", f"{im.shape[-1]} px, counts {weight:.0%}; ", [show(im)], k + 1, each[0,k]))
-    return [*steps, judged("All branches together", "", [], 0, fused[0])]
+    return steps + [judged(f"Branch {name}", f"{im.shape[-1]} px, counts {weight:.0%}; ", show(im), k, p)
+                    for k,((name,weight),im,p) in enumerate(zip(model.fusion_weights().items(), seen, each[0]), 1)]
 
-# %% ../nbs/42_app.ipynb #74731cfd
+# %% ../nbs/42_app.ipynb #497cb302
+def _card(o): # of a step
+    images = "".join(f'<figure><img class="{"pixels" if im.size[0] < 150 else ""}" src="{data_uri(im)}" alt="{html.escape(o["title"])}: {html.escape(t)}"><figcaption>{html.escape(t)}</figcaption></figure>'
+                     for im,t in zip(o["images"], o["alt"]))
+    said = f'<p class="says" style="--c:{class_color(o["label"])}"><i></i>says <b>{html.escape(o["label"])}</b> {html.escape(percent(o["share"]))}</p>' if "label" in o else ""
+    return f'<li><h3>{html.escape(o["title"])}</h3><div class="pair">{images}</div>{said}<p class="note">{html.escape(o["note"])}</p></li>'
+
 def cards(steps # as `inside` returns them
          )->str: # HTML
-    "The steps as cards."
-    def one(o):
-        images = "".join(f'<figure><img class="{"pixels" if im.size[0] < 150 else ""}" src="{data_uri(im)}" alt="{html.escape(o["title"])}: {html.escape(t)}">'
-                         + (f"<figcaption>{html.escape(t)}</figcaption>" if len(o["images"]) > 1 else "") + "</figure>" for im,t in zip(o["images"], o["alt"]))
-        said = f'<p class="says" style="--c:{class_color(o["label"])}"><i></i>says <b>{html.escape(o["label"])}</b> {html.escape(percent(o["share"]))}</p>' if "label" in o else ""
-        return f'<li class="{"wide" if len(o["images"]) > 1 else ""}"><h3>{html.escape(o["title"])}</h3><p class="note">{html.escape(o["note"])}</p><div class="pair">{images}</div>{said}</li>'
-    return f'<ol class="cards">{"".join(map(one, steps))}</ol>'
+    "The steps as cards, the branches in a row of their own."
+    rows = [[o for o in steps if o["title"].startswith("Branch ") == b] for b in (False, True)]
+    return "".join(f'<ol class="cards">{"".join(map(_card, o))}</ol>' for o in rows if o)
 
-# %% ../nbs/42_app.ipynb #dd008a49
-CSS = """.gradio-container{--font:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;max-width:1120px!important;margin:0 auto!important;--line:var(--border-color-primary);--soft:var(--body-text-color-subdued);--s0:#0072b2;--s1:#b87a00;--s2:#00805d;--s3:#b0558a;--s4:#707070}
-.dark .gradio-container,.gradio-container.dark,.dark{--s0:#5ab4ea;--s1:#f0b13c;--s2:#2fc79b;--s3:#e39cc6;--s4:#b4b4b4} footer{display:none!important}
+# %% ../nbs/42_app.ipynb #f34db1ff
+CSS = """.gradio-container{--font:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;max-width:1120px!important;margin:0 auto!important;--line:var(--border-color-primary);--soft:#4b5563;--s0:#0072b2;--s1:#b87a00;--s2:#00805d;--s3:#b0558a;--s4:#707070}
+.dark .gradio-container,.gradio-container.dark,.dark{--soft:#b6bdc9;--s0:#5ab4ea;--s1:#f0b13c;--s2:#2fc79b;--s3:#e39cc6;--s4:#b4b4b4} footer{display:none!important}
 #intro h1{font-size:1.75rem;line-height:1.2;margin:0 0 .4rem} #intro p{max-width:46rem;margin:0;color:var(--soft)} .part h2{font-size:1.15rem;margin:.2rem 0 .5rem} .part{min-width:0}
 .note,.legend{color:var(--soft);font-size:.875rem;line-height:1.45;margin:.6rem 0 0} .unsure{margin:0 0 .5rem}
-#say p{margin:0;padding:.55rem .8rem;border-radius:8px;background:var(--background-fill-secondary);border-left:4px solid var(--s0)} #say p.wrong{border-left-color:#d1242f}
+#say:not(:has(p)){display:none!important} .part{gap:.5rem!important} #say p{margin:0;padding:.55rem .8rem;border-radius:8px;background:var(--background-fill-secondary);border-left:4px solid var(--s0)} #say p.wrong{border-left-color:#d1242f}
 .empty{display:grid;place-content:center;text-align:center;min-height:260px;padding:1.5rem;border:1px dashed var(--line);border-radius:8px;color:var(--soft)} .empty b{display:block;color:var(--body-text-color);margin-bottom:.3rem}
 .picture{position:relative;max-width:100%;margin:0 auto;border-radius:8px;overflow:hidden;line-height:0} .picture img{width:100%;height:auto;display:block;margin:0}
 .picture .box{position:absolute;padding:0;border:3px solid var(--c);border-radius:8px;background:none;cursor:pointer;box-shadow:0 0 0 1px #0009,inset 0 0 0 1px #0006;line-height:1.2;font:inherit}
 .picture .box.on{outline:3px solid #fff;outline-offset:1px} .picture .box:focus-visible{outline:3px dashed #fff;outline-offset:1px}
-.picture .box span{position:absolute;left:-3px;bottom:100%;margin-bottom:2px;padding:.15rem .45rem;border-radius:6px;background:#16181d;color:#fff;border-left:6px solid var(--c);font-size:.8rem;font-weight:600;white-space:nowrap}
-.picture .box.right span{left:auto;right:-3px} .picture .box.low span{bottom:auto;top:2px}
+.picture .box span{position:absolute;left:-3px;bottom:calc(100% + 3px);line-height:1.35;padding:.15rem .45rem;border-radius:6px;background:#16181d!important;color:#fff!important;border-left:6px solid var(--c);font-size:.8rem;font-weight:600;white-space:nowrap}
+.picture .box.right span{left:auto;right:-3px} .picture .box.low span{bottom:auto;top:3px;left:3px} .picture .box.low.right span{left:auto;right:3px}
 """
 
-# %% ../nbs/42_app.ipynb #446b93e5
+# %% ../nbs/42_app.ipynb #2f0899d3
 CSS += """.verdict{font-size:1.05rem;margin:0 0 .5rem;padding-left:.7rem;border-left:6px solid var(--c)} .verdict b{font-size:1.5rem}
 ol.bars,ol.rows,ol.cards{list-style:none;margin:0;padding:0} ol.bars{display:grid;gap:.3rem;font-variant-numeric:tabular-nums} ol.bars li{display:grid;grid-template-columns:5.5rem 1fr 3rem;gap:.6rem;align-items:center;margin:0}
 .bars .track{height:.85rem;border-radius:4px;overflow:hidden;background:var(--border-color-primary)} .bars i{display:block;height:100%;border-radius:4px;background:var(--c);box-shadow:inset 0 0 0 1px #8886} .bars .value{text-align:right}
@@ -321,12 +321,12 @@ ol.bars,ol.rows,ol.cards{list-style:none;margin:0;padding:0} ol.bars{display:gri
 ol.rows{display:grid;gap:.55rem} .rows li{display:grid;gap:.15rem .6rem;margin:0;padding-left:.6rem;border-left:4px solid var(--s)} .rows .who{font-size:.8rem;color:var(--soft)} .rows em{color:var(--soft);font-size:.85rem;white-space:nowrap}
 .stack{display:flex;height:.6rem;border-radius:4px;overflow:hidden;background:var(--border-color-primary)} .stack i{background:var(--c)}
 .s0{--s:var(--s0)} .s1{--s:var(--s1);--d:7 3} .s2{--s:var(--s2);--d:2 3} .s3{--s:var(--s3);--d:9 3 2 3} .s4{--s:var(--s4)}
-svg.curve{display:block;width:100%;max-width:520px;height:auto;margin:.2rem 0} .curve text{font-size:12px;fill:var(--soft)} .curve .grid{stroke:var(--line)} .curve .at{stroke:var(--body-text-color);stroke-dasharray:3 3}
+svg.curve{display:block;width:100%;max-width:460px;height:auto;margin:.2rem 0} .curve text{font-size:12px;fill:var(--soft)} .curve .grid{stroke:var(--line)} .curve .at{stroke:var(--body-text-color);stroke-dasharray:3 3}
 .curve polyline{fill:none;stroke:var(--s);stroke-width:1.6;stroke-dasharray:var(--d)} .curve .s0 polyline{stroke-width:2.8} .curve circle{fill:var(--s)}
-ol.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:.8rem} .cards li{margin:0;padding:.8rem;border:1px solid var(--line);border-radius:8px;min-width:0} .cards li.wide{grid-column:span 2}
-.cards h3{font-size:.95rem;margin:0} .cards .note{margin:0 0 .5rem;font-size:.8rem;min-height:2.3em} .pair{display:flex;gap:.6rem} .pair figure{flex:1;min-width:0;max-width:180px} .pair img{width:100%;height:auto;margin:0;border-radius:6px}
+ol.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,250px),1fr));gap:.8rem;margin-bottom:.8rem} .cards li{margin:0;padding:.8rem;border:1px solid var(--line);border-radius:8px;min-width:0;background:var(--block-background-fill)}
+.cards h3{font-size:.95rem;margin:0 0 .5rem} .cards .note{margin:.25rem 0 0;font-size:.8rem} .pair{display:flex;gap:.6rem} .pair figure{flex:1;min-width:0;max-width:180px} .pair img{width:100%;height:auto;margin:0;border-radius:6px}
 .says{margin:.5rem 0 0;font-size:.9rem} .says i{display:inline-block;width:.7rem;height:.7rem;margin-right:.35rem;border-radius:3px;background:var(--c)} .limits{margin-top:.4rem} .limits summary{cursor:pointer;font-weight:600} .limits ul{margin:.4rem 0 0 1.2rem;list-style:disc}
-@media (max-width:640px){.gradio-container{padding:.6rem!important} #intro h1{font-size:1.45rem} .empty{min-height:120px} .smaller{grid-template-columns:88px 1fr;gap:.7rem} .smaller img{width:88px;height:88px} ol.cards{grid-template-columns:repeat(2,minmax(0,1fr))} .picture .box span{font-size:.72rem}}
+@media (max-width:640px){.gradio-container{padding:.6rem!important} #intro h1{font-size:1.45rem} .empty{min-height:120px} .smaller{grid-template-columns:88px 1fr;gap:.7rem} .smaller img{width:88px;height:88px} .picture .box span{font-size:.72rem}}
 """
 INTRO = """<h1>What does this face express?</h1>
 <p>Drop a picture or use the camera. The answer is what people would say they see in the picture, not what somebody feels. Pictures stay on this computer and are deleted when the page ends.</p>"""
@@ -362,7 +362,7 @@ def _handlers(gr, predictors): # functions of the page's events
         return seen.once("inside", i or 0, lambda: cards(inside(p, seen.crops[i or 0][name])))
     return upload, choose, shrink, look
 
-# %% ../nbs/42_app.ipynb #196c059b
+# %% ../nbs/42_app.ipynb #b7798ac3
 def _given(gr): # what takes an upload: the file itself, as gradio would unpack any picture, however large
     given = gr.Image(label="Picture", type="filepath", sources=["upload","webcam","clipboard"], height=260, elem_id="given", buttons=[], placeholder="Drop a picture here, or click to choose one")
     given.preprocess = lambda o: o.path if o else None
@@ -386,22 +386,21 @@ def make_app(predictors:dict # name -> Predictor; the first one finds and judges
         which = gr.Radio([], label="Face", visible=False, elem_id="which")
         with gr.Column(visible=False, elem_id="results") as results:
             with gr.Row():
-                with gr.Column(min_width=300, elem_classes="part"): gr.HTML("<h2>Expression</h2>"); shown = gr.HTML(elem_id="shown")
+                with gr.Column(min_width=300, elem_classes="part"): gr.HTML("<h2>Expression</h2>"); shown = gr.HTML(elem_id="shown"); gr.HTML(limits(next(iter(predictors.values()))))
                 with gr.Column(min_width=300, elem_classes="part"): gr.HTML("<h2>Smaller and smaller</h2>"); px, small = gr.Slider(SIZES[0], most, most//2, step=1, label="Pixels of the face", elem_id="px"), gr.HTML(elem_id="small")
             with gr.Column(elem_classes="part"): gr.HTML("<h2>Inside the network</h2>"); steps = gr.HTML(elem_id="inside")
-            gr.HTML(limits(next(iter(predictors.values()))))
         draw.click(example, None, given, show_progress="hidden")
         gr.on([given.change, crop.change], upload, [given, crop, px], [seen, say, marked, which, results, shown, small, steps], show_progress="minimal").then(look, [seen, which], steps, show_progress="minimal")
         which.input(choose, [seen, which, px], [marked, shown, small, steps], show_progress="hidden").then(look, [seen, which], steps, show_progress="minimal")
         px.change(shrink, [seen, which, px], small, show_progress="hidden", trigger_mode="always_last")
     return app
 
-# %% ../nbs/42_app.ipynb #e1facf06
+# %% ../nbs/42_app.ipynb #937b1062
 _QUIET = dict(GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False", GRADIO_SSR_MODE="False", GRADIO_MCP_SERVER="False", HF_HUB_OFFLINE="1")
 
 def _launch(app, folder, port, open_browser): # serve, and take the folder away at the end
     import gradio as gr
-    stop, theme = app.close, gr.themes.Soft(font=["Segoe UI","Roboto","sans-serif"], font_mono=["monospace"]) # no fonts from elsewhere
+    stop, theme = app.close, gr.themes.Soft(primary_hue="blue", secondary_hue="blue", font=["Segoe UI","Roboto","sans-serif"], font_mono=["monospace"]) # no fonts from elsewhere
     def close(*args, **kwargs):
         try: stop(verbose=False)
         finally: shutil.rmtree(folder, ignore_errors=True)

@@ -7,16 +7,16 @@ __all__ = ['FORMATS', 'METHODS', 'Deployed', 'file_metadata', 'to_onnx', 'to_tor
            'runner', 'metadata', 'quantize', 'compare_methods', 'compare_exports', 'compare_on', 'push_to_hub',
            'from_hub']
 
-# %% ../nbs/41_export.ipynb #3b44123a
+# %% ../nbs/41_export.ipynb #0bad43b6
 import contextlib, io, json, logging, time, zipfile
 from pathlib import Path
 import numpy as np, pandas as pd, psr_fer, torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from .checkpoints import checkpoint_files, load_model, save_model, tensors_of, write_json, write_whole
+from .checkpoints import checkpoint_files, load_model, write_json, write_whole
 from .metrics import judge
-from .models.psr import PSR, fold_bn
+from .models.psr import fold_bn
 
 # %% ../nbs/41_export.ipynb #42037016
 class Deployed(nn.Module):
@@ -71,7 +71,7 @@ def _needs(*names):
 def _example(about): # what the exporters trace with, and what says that the batch is free
     return dict(args=(torch.rand(2, 3, *_size(about)),), dynamic_shapes={"faces": {0: torch.export.Dim("batch", min=1, max=65536)}})
 
-# %% ../nbs/41_export.ipynb #0185bcd4
+# %% ../nbs/41_export.ipynb #d636c339
 def to_onnx(deployed:Deployed, about:dict, path):
     "Write an ONNX file: opset 20, any batch size, metadata with labels and normalisation, all in one file."
     _needs("onnx", "onnxscript")
@@ -91,7 +91,7 @@ def to_torch_export(deployed:Deployed, about:dict, path):
 
 def to_safetensors(model:nn.Module, about:dict, path):
     "Write the weights, the metadata in their header, and the description beside them, so that `load_model` reads it."
-    full = tensors_of(model)
+    full = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k,v in full.items()}
     write_whole(path, save(half if all(torch.equal(v, half[k].to(v)) for k,v in full.items()) else full, metadata=file_metadata(about)))
     write_json(Path(path).with_suffix(".json"), about)
@@ -135,7 +135,7 @@ def export_model(run, # run folder, checkpoint, or "default"
             raise ValueError(f"{about['config']['arch']} cannot be written as {format} by torch {torch.__version__} ({type(e).__name__}: {(str(e).strip() or '?').splitlines()[0][:200]}).") from e
     return out
 
-# %% ../nbs/41_export.ipynb #91e8ae48
+# %% ../nbs/41_export.ipynb #ab91eb98
 def _onnx_runner(path):
     ort, = _needs("onnxruntime")
     options = ort.SessionOptions()
@@ -288,16 +288,15 @@ def compare_exports(files:dict, # name -> exported file or checkpoint, or (file,
             rows[k].update({"WA, %": 100*m["wa"], "UA, %": 100*m["ua"], "change of WA": 100*(m["wa"] - m0["wa"])})
     return pd.DataFrame(rows).T
 
-# %% ../nbs/41_export.ipynb #95851d39
+# %% ../nbs/41_export.ipynb #043aa66a
 def _faces_of(about, data): # function: split, number or None -> pixels in [0,1], class numbers
-    from psr_fer.data.table import PixelCache
+    from psr_fer.data.table import PixelCache, split_of
     from psr_fer.runs import table_of
     if "dataset" not in about or "seed" not in about: raise ValueError("the description of these weights names no data set, so there are no faces to compare on; train with `psr-fer train`, or call quantize and compare_exports with faces of your own.")
     table = table_of(about, data)
     def faces(split, n=None):
-        t = table[table["split"] == split]
-        t = (t if n is None else t.sample(frac=1, random_state=0).head(n)).reset_index(drop=True)
-        t.attrs.update(table.attrs)
+        t = split_of(table, split)
+        if n is not None: t = t.sample(frac=1, random_state=0).head(n).reset_index(drop=True)
         x = PixelCache(t, table.attrs["root"], tuple(_size(about)))(range(len(t))).numpy().astype(np.float32)/255
         return np.repeat(x, 3, 1) if x.shape[1] == 1 else x, t["label"].map(about["classes"].index).to_numpy()
     return faces

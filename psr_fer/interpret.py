@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REDUCED_SIZES', 'pixels', 'shrink_faces', 'reduced_size_scores', 'branch_predictions', 'accuracy_by_reduced_size',
            'plot_reduced_size', 'by_size', 'plot_cumulative', 'discrepancy', 'plot_discrepancy', 'branch_report',
-           'resampled_means', 'bootstrap_difference', 'bootstrap_metric', 'gains', 'plot_faces', 'attention_map',
-           'plot_attention', 'stn_effect', 'plot_stn']
+           'bootstrap_difference', 'bootstrap_metric', 'gains', 'plot_faces', 'attention_map', 'plot_attention',
+           'stn_effect', 'plot_stn']
 
 # %% ../nbs/28_interpret.ipynb #067e1421
 import numpy as np, pandas as pd, torch
@@ -109,7 +109,7 @@ def _parts(table): # column -> (model, branch or "")
     return {c: (m, b) if b and m in table else (str(c), "") for c,(m,_,b) in split.items()}
 
 def plot_reduced_size(table:pd.DataFrame # as `accuracy_by_reduced_size` returns it
-                     )->Figure:
+                     )->Figure: # matplotlib
     "WA by the size that faces were reduced to; models as lines, branches of a PSR thin and broken."
     parts = _parts(table)
     color = dict(zip(dict.fromkeys(m for m,_ in parts.values()), MODEL_COLORS))
@@ -141,8 +141,8 @@ def by_size(sizes, # (N,) original size in pixels
 
 # %% ../nbs/28_interpret.ipynb #7f3d443f
 def plot_cumulative(table:pd.DataFrame, # as `by_size` returns it
-                    title:str="WA of all faces up to a size, %"
-                   )->Figure:
+                    title:str="WA of all faces up to a size, %" # above the figure
+                   )->Figure: # matplotlib
     "Accuracy of all faces up to a size, a line per model (Fig. 7) or branch (Fig. 9)."
     with figure(6, 3) as (fig, ax):
         for i,c in enumerate(table.columns.drop("faces")): ax.plot(table.index, 100*table[c], lw=1.3 if i else 2.6, color=MODEL_COLORS[i % len(MODEL_COLORS)], label=c)
@@ -154,7 +154,8 @@ def plot_cumulative(table:pd.DataFrame, # as `by_size` returns it
 
 # %% ../nbs/28_interpret.ipynb #38789989
 def discrepancy(table:pd.DataFrame, # as `by_size` returns it
-                a:str="PSR", b:str="baseline", # columns: a minus b
+                a:str="PSR", # column of the table
+                b:str="baseline", # column taken away from `a`
                 smooth:float=3. # sd of the Gaussian, pixels
                )->pd.DataFrame: # a row per size; raw and smooth: difference of accuracies in [-1,1]
     "How far `a` is ahead of `b` on all faces up to a size (Fig. 8)."
@@ -166,8 +167,8 @@ def discrepancy(table:pd.DataFrame, # as `by_size` returns it
     return pd.DataFrame(dict(raw=raw, smooth=w@raw/w.sum(1)), index=table.index)
 
 def plot_discrepancy(table:pd.DataFrame, # as `discrepancy` returns it
-                     title:str="WA of PSR minus baseline, all faces up to a size, points of percent"
-                    )->Figure:
+                     title:str="WA of PSR minus baseline, all faces up to a size, points of percent" # above the figure
+                    )->Figure: # matplotlib
     "Raw and smoothed difference of two accuracies by size (Fig. 8)."
     with figure(6, 3) as (fig, ax):
         ax.axhline(0, color="#999999", lw=.8)
@@ -205,7 +206,9 @@ def resampled_means(values, # (N,) numbers, few different ones
     kinds, counts = np.unique(np.asarray(values, float).round(9), return_counts=True) # drawing how often each kind occurs is drawing the faces
     return np.random.default_rng(seed).multinomial(counts.sum(), counts/counts.sum(), size=n)@kinds/counts.sum()
 
-def bootstrap_difference(right_a, right_b, # (N,) bool, same faces in the same order: judged right?
+# %% ../nbs/28_interpret.ipynb #31627b13
+def bootstrap_difference(right_a, # (N,) bool: judged right by a?
+                         right_b, # (N,) bool, by b; same faces in the same order
                          n:int=10_000, # resamples
                          seed:int=0 # of the resamples
                         )->dict: # difference of the accuracies a-b with its 95 % interval (low, high), share of resamples at or below 0, faces that only a or b judges right, McNemar's p
@@ -226,7 +229,8 @@ def _rates(m, over): # mean over the classes that occur of 2*hits/over, where `o
 _METRICS = dict(wa=lambda m: np.trace(m, axis1=1, axis2=2)/m.sum((1,2)), ua=lambda m: _rates(m, 2*m.sum(2)),
                 macro_f1=lambda m: _rates(m, m.sum(1) + m.sum(2))) # of (n,C,C) confusion matrices, rows = truth
 
-def bootstrap_metric(targets, predictions, # (N,) class numbers
+def bootstrap_metric(targets, # (N,) class numbers
+                     predictions, # (N,) class numbers
                      metric:str="wa", # "wa", "ua" or "macro_f1"
                      n:int=10_000, # resamples
                      seed:int=0 # of the resamples
@@ -244,7 +248,8 @@ def bootstrap_metric(targets, predictions, # (N,) class numbers
 
 # %% ../nbs/28_interpret.ipynb #5d5fd14d
 def gains(table:pd.DataFrame, # a data set
-          scores_a, scores_b, # (N,C) scores or log-probabilities of the faces of `split`, in the order of the table
+          scores_a, # (N,C) scores or log-probabilities of the faces of `split`, in the order of the table
+          scores_b, # of the other model, likewise
           names=("PSR","baseline"), # of the two models
           split:str="test", # which split was judged
           by:str="size", # "size": smallest faces first; "confidence": surest of `scores_a` first
@@ -335,7 +340,7 @@ def plot_attention(images, # (B,3,H,W) in [0,1], see `pixels`
                    maps, # (B,n,H,W) in [0,1], as `attention_map` returns them
                    names=None, # of the n branches
                    titles=None # one per face
-                  )->Figure:
+                  )->Figure: # matplotlib
     "A row per face: the face, then each branch's map over it."
     images, maps = [np.asarray(o.detach().cpu()) for o in (images, maps)]
     n = maps.shape[1]
@@ -365,9 +370,10 @@ def stn_effect(model, # PSR with an STN
     columns = dict(rotation=angle, zoom=s.prod(1).sqrt(), stretch=s[:,0]/s[:,1], right=shift[:,0], down=shift[:,1])
     return x, after, pd.DataFrame({k: v.numpy() for k,v in columns.items()})
 
-def plot_stn(before, after, # (B,3,H,W) in [0,1], see `pixels`
+def plot_stn(before, # (B,3,H,W) in [0,1], see `pixels`
+             after, # likewise
              effect:pd.DataFrame # as `stn_effect` returns it
-            )->Figure:
+            )->Figure: # matplotlib
     "Faces before (above) and after the STN (below), with what it did."
     with figure(1.3*len(before), 2.95, 2, len(before), squeeze=False) as (fig, axs):
         for i,e in enumerate(effect.itertuples()):

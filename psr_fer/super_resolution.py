@@ -9,6 +9,7 @@ __all__ = ['plot_upscaled', 'train_upscaler']
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from pathlib import Path
+from matplotlib.figure import Figure
 from .checkpoints import save_tensors, write_json
 from .data.table import PixelCache, split_of
 from .figures import figure, save
@@ -19,7 +20,7 @@ from .models.edsr import EDSR, reduce_images, train_sr
 def plot_upscaled(edsr:EDSR, # trained
                   faces, # (N,1 or 3,H,W) uint8
                   down:str="antialias" # how the small images are made, see `reduce_images`
-                 ): # matplotlib Figure
+                 )->Figure: # matplotlib
     "A row per face: reduced, bicubic, EDSR, original."
     high = torch.as_tensor(faces).float().expand(-1, 3, -1, -1)
     low = reduce_images(high, edsr.scale, down)

@@ -21,7 +21,7 @@ def psr_fer(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("args", [(), ("--help",), ("demo", "--help"), ("data", "--help"), ("train", "--help"), *[(o, "--help") for o in ("evaluate", "train-sr", "reproduce", "report", "export", "ship", "predict", "app")], ("bench", "loaders", "--help"), ("bench", "model", "--help")])
+@pytest.mark.parametrize("args", [(), ("--help",), ("demo", "--help"), ("data", "--help"), ("train", "--help"), *[(o, "--help") for o in ("draw", "evaluate", "train-sr", "reproduce", "report", "export", "ship", "predict", "app")], ("bench", "loaders", "--help"), ("bench", "model", "--help")])
 def test_help_needs_no_torch(args):
     code = "import sys; sys.argv = ['psr-fer', *sys.argv[1:]]\nfrom psr_fer.cli import app\ntry: app()\nexcept SystemExit: pass\nprint('TORCH' if 'torch' in sys.modules else 'LIGHT')"
     r = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
@@ -46,6 +46,9 @@ def test_help_needs_no_torch(args):
     (("report", "nowhere"), "is no finished run"),
     (("export", "nowhere"), "is not there; a checkpoint is"),
     (("train-sr", "--data", "nowhere"), "there is no such folder"),
+    (("draw", "faces", "--splits", "1,2"), "must be three shares"),
+    (("draw", "faces", "--splits", "most,of,it"), "must be three shares"),
+    (("reproduce", "table5", "--data", ".", "--set", "epoch=2"), "did you mean 'epochs'?"),
     (("bench", "model", "--sizes", "many"), "must be whole numbers with commas"),
 ])
 def test_bad_input_gets_a_sentence(psr_fer, tmp_path, args, words):
@@ -63,6 +66,14 @@ def test_data_reads_counts_and_draws(psr_fer, faces, tmp_path):
     code, out, _ = psr_fer("data", faces, "--labels", "label.csv")
     assert code == 0 and "FER+: picture folders with label.csv" in out and "Table 3:" in out and "Table 2:" in out
     assert sorted(o.name for o in (tmp_path/"figures").iterdir()) == ["classes.png", "samples.png", "sizes.png"]
+
+
+def test_draw_makes_a_data_set_once(psr_fer, tmp_path):
+    code, out, _ = psr_fer("draw", "made", "--faces", 30, "--splits", "0.4,0.3,0.3", "--seed", 2)
+    assert code == 0 and out.startswith("made: ") and len(ferplus_table(tmp_path/"made", "label.csv")) == 30
+    before = (tmp_path/"made"/"faces.csv").read_bytes()
+    code, _, err = psr_fer("draw", "made", "--faces", 31)
+    assert code == 2 and "holds another set of faces" in err and (tmp_path/"made"/"faces.csv").read_bytes() == before
 
 
 def test_skip_bad(psr_fer, faces, tmp_path):

@@ -4,12 +4,18 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from psr_fer.recipes import RECIPES
-from psr_fer.reproduce import CONVOLUTIONS, EXPERIMENTS, NAMES, Claim, cell_recipe, cell_text, claims_of, estimate, experiment_cells, judge_claim, plan, read_ledger, reproduce, rows_of, run_cells
+from psr_fer.reproduce import CONVOLUTIONS, EXPERIMENTS, NAMES, Claim, cell_recipe, cell_text, claims_of, estimate, experiment_cells, figure_numbers, judge_claim, plan, read_ledger, read_numbers, reproduce, rows_of, run_cells
 
 TINY = (("epochs", 1), ("base", ()), ("size", 32), ("sr", (1, 4)), ("sr_epochs", 0), ("views_n", 2), ("batch_size", 16))
+
+
+class FakeRun:
+    def __init__(self, n): self.n = n
+    def right(self): return dict(fused=np.ones(self.n, bool))
 
 
 def record(recipe, seed, wa, n=1000, sha="x", minutes=6.):
@@ -63,6 +69,20 @@ def test_shared_cells_are_trained_once_and_the_ledger_is_skipped(tmp_path):
     assert estimate(todo, {}) != estimate(todo, {})  # nothing comparable: nan
 
 
+def test_the_estimate_goes_with_epochs_and_pixels():
+    ledger = {("ferplus-lite-baseline", 0): dict(record("ferplus-lite-baseline", 0, .8), minutes=60.)}
+    r = RECIPES["ferplus-lite-baseline"]
+    whole = sum(s*s*e for s, e in r.base) + r.size**2*r.epochs
+    job = next(j for j in plan(["changes"], "ferplus") if j.cell.key == "as-is")
+    assert estimate([job], ledger) == pytest.approx(24*24*4/whole)
+    assert estimate([job, job], {(job.recipe.name, 0): dict(record(job.recipe.name, 0, .8), minutes=3., changed=dict(size=24, base=[], epochs=4))}) == pytest.approx(.1)
+
+
+def test_data_with_one_size_says_what_to_use_instead(tmp_path):
+    table = pd.DataFrame(dict(split="test", width=48, height=48, label="anger"), index=range(30))
+    with pytest.raises(ValueError, match="48 pixels; use `reduced`"): figure_numbers("fig7", [FakeRun(30)], [FakeRun(30)], table)
+
+
 def test_a_claim_is_judged_by_the_faces():
     claim = Claim("a beats b", "a", "b", 3.)
     assert judge_claim(claim, [record("a", 0, .9)], [record("b", 0, .8)])["verdict"] == "held"
@@ -100,6 +120,13 @@ def test_from_nothing_to_figures_and_on_again(faces, tmp_path):
     reproduce(["table5", "fig6", "fig7", "fig8", "fig9", "reduced"], faces, say=said.append, **args)
     assert len(read_ledger(tmp_path/"results")) == 2 and any(o.startswith("  PSR is more accurate than the base-line: ") for o in said)
     assert {o.name for o in (tmp_path/"figures").iterdir()} == {f"{n}-synthetic.png" for n in ("fig6", "fig7", "fig8", "fig9", "reduced")}
+    numbers = read_numbers(tmp_path/"results", "reduced", "synthetic")  # what a figure shows stands in the ledger
+    assert list(numbers) == ["PSR", "PSR: 1/2", "PSR: SR x2", "PSR: original", "baseline"] and numbers.attrs["seeds"] == [0] and numbers.to_numpy().max() <= 1
+    records = {k: o["test"]["wa"] for (k, _), o in read_ledger(tmp_path/"results").items()}
+    assert numbers["baseline"].iloc[0] == pytest.approx(next(v for k, v in records.items() if "baseline" in k))  # all pixels of the network are left
+    page = (tmp_path/"results"/"index.html").read_text()
+    assert page.count("<img") == 4 and "http" not in page.replace("http-equiv", "") and "WA of test faces reduced" in (tmp_path/"results"/"README.md").read_text()
+    assert read_numbers(tmp_path/"results", "fig7", "rafdb") is None
     said.clear()
     reproduce(["table5"], faces, say=said.append, **args)
     assert said[0].startswith("2 trainings, 2 in the ledger, 0 to run")

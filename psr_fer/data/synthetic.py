@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ACTIONS', 'EXPRESSIONS', 'SKIN', 'HAIR', 'EYES', 'HAIR_STYLES', 'BEARDS', 'GLASSES', 'VIEW', 'CLASS_MIX',
-           'SPLIT_NAMES', 'VERSION', 'MARK', 'draw_actions', 'draw_look', 'draw_pose', 'draw_photo', 'curve', 'oval',
-           'Canvas', 'render', 'face_params', 'draw_face', 'show_faces', 'vote_probabilities', 'face_row', 'read_faces',
+           'SPLIT_NAMES', 'VERSION', 'MARK', 'draw_actions', 'draw_look', 'draw_photo', 'curve', 'oval', 'Canvas',
+           'render', 'face_params', 'draw_face', 'show_faces', 'vote_probabilities', 'face_row', 'read_faces',
            'synthetic_faces', 'synthetic_dls']
 
 # %% ../../nbs/05_data.synthetic.ipynb #4cc70d53
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from fastai.data.core import DataLoaders
 from fastcore.basics import patch
 from fastcore.parallel import parallel
 from ..emotions import EMOTIONS, emotion, prior
@@ -699,7 +700,7 @@ def synthetic_dls(dest, # folder of the faces, drawn on first use
                   bs:int=64, # faces per batch
                   soft:bool=True, # train against the votes
                   **kwargs # further arguments of `ferplus_dls`
-                 ): # fastai DataLoaders: train, valid, test
+                 )->DataLoaders: # train, valid, test
     "The drawn faces as fast DataLoaders, read by the reader of FER+."
     from psr_fer.data.ferplus import ferplus_dls # here, because drawing needs no torch
     synthetic_faces(dest, n, seed)
