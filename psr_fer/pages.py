@@ -31,7 +31,7 @@ def html_table(frame:pd.DataFrame, # numbers and texts
 # %% ../nbs/21_pages.ipynb #103a98d1
 _css = """:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem}.wide{overflow-x:auto}table{border-collapse:collapse;margin:.6rem 0}
-td,th{padding:.25rem .9rem .25rem 0;text-align:right;border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums;white-space:nowrap}td:first-child,th:first-child,.text td,.text th{text-align:left}
+td,th{padding:.25rem .9rem .25rem 0;text-align:right;border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums;white-space:nowrap}td:first-child,th:first-child,.text td,.text th{text-align:left}.text td{white-space:normal}
 img{max-width:100%;height:auto;background:#fff}p.note{color:#595959;font-size:.9rem}code{background:#f3f3f3;padding:.1rem .3rem;border-radius:3px;overflow-wrap:anywhere}
 .held{color:#0a6b3d}.failed{color:#a3261f}.open,.not{color:#595959}
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#16181c}td,th{border-color:#3a3d44}p.note,.open,.not{color:#a2a2a2}code{background:#262a31}img{border-radius:6px}.held{color:#5cc48f}.failed{color:#ef7d75}}"""

@@ -104,6 +104,18 @@ def test_names_and_probabilities_are_the_networks_own(predictor, run, face):
     with pytest.raises(AttributeError): f.label = "other"
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_crops_may_be_judged_in_two_steps(predictor, face, channels): # as the page does, which changes the faces in between
+    crops = torch.stack([predictor.crop(face), predictor.crop(face.rotate(20))])[:,:channels]
+    x = predictor.batch(crops)
+    mean, std = [torch.tensor(o).view(3,1,1) for o in ([.485,.456,.406], [.229,.224,.225])]
+    torch.testing.assert_close(x*std + mean, crops.expand(-1,3,-1,-1)/255, atol=1e-6, rtol=0)
+    (fused, each), (a, b) = predictor.judge(x), predictor.probabilities(crops)
+    assert fused.shape == (2,8) and each.shape == (2,3,8) and (fused[0] != fused[1]).any()
+    np.testing.assert_array_equal(fused, a)
+    np.testing.assert_array_equal(each, b)
+
+
 def test_a_baseline_and_two_super_resolution_branches(tmp_path, face):
     save_model(network(Baseline), tmp_path/"b.safetensors", classes=CLASSES)
     f = Predictor(tmp_path/"b.safetensors", device="cpu").predict(face, detect=False, branches=True)[0]
@@ -458,6 +470,11 @@ def test_a_drawn_picture_shows_box_and_label_in_the_emotions_colour():
     assert 2.5 < below[0]/below[1] < 4.5 # bars as long as the probabilities: .7 to .2
     assert np.array_equal(np.asarray(im), np.full((600,600,3), 255)) # a copy was drawn on
     assert (a[250:350,250:350] == 255).all() # the face itself stays free
+
+
+def test_without_bars_nothing_is_put_below_a_face_that_fills_the_picture(face, predictor):
+    p = predictor.predict(face, detect=False)
+    assert draw_faces(face, p, top=0).size == (320,320) and draw_faces(face, p, top=3).size[1] > 320
 
 
 def test_a_long_run_shows_the_beginning(predictor, face, tmp_path):

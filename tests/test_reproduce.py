@@ -94,6 +94,13 @@ def test_a_claim_is_judged_by_the_faces():
     assert judge_claim(claim, [record("a", 0, .9), record("a", 1, .88, sha="y")], [record("b", 0, .8)])["seeds"] == 1  # validation splits of seeds differ, test faces do not
 
 
+def test_a_claim_stays_open_where_seeds_disagree():
+    claim = Claim("a beats b", "a", "b")
+    apart = judge_claim(claim, [record("a", 0, .95), record("a", 1, .78)], [record("b", 0, .8), record("b", 1, .8)])
+    assert apart["low"] > 0 and apart["verdict"] == "open" and apart["by_seed"] == pytest.approx([15, -2])
+    assert judge_claim(claim, [record("a", 0, .95), record("a", 1, .83)], [record("b", 0, .8), record("b", 1, .8)])["verdict"] == "held"
+
+
 def test_rows_have_mean_sd_and_difference():
     recipe = cell_recipe(EXPERIMENTS["table5"].cells[0], "ferplus").name
     ledger = {(recipe, s): record(recipe, s, w) for s, w in ((0, .85), (1, .86))}

@@ -1,0 +1,315 @@
+"""The page of `psr-fer app`, from end to end in a headless Chromium."""
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from psr_fer import app as A
+from psr_fer.checkpoints import save_model
+from psr_fer.data.synthetic import draw_face
+from psr_fer.emotions import EMOTIONS
+from psr_fer.models.psr import PSR, Baseline
+from psr_fer.predict import Predictor
+
+PATIENCE = 240 # seconds to wait for what should take one or two
+
+
+# what the page shows, without a browser
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory): # untrained: what comes out is wrong, but always the same
+    d = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    save_model(PSR("resnet18", size=32, pos=2, sr=dict(n_resblocks=1, n_feats=4)), d/"psr.safetensors", classes=EMOTIONS[::-1], temperature=1.5, grey=True)
+    save_model(Baseline("resnet18", size=48, pos=2), d/"base.safetensors", classes=EMOTIONS)
+    return {"PSR": Predictor(d/"psr.safetensors", device="cpu"), "baseline": Predictor(d/"base.safetensors", device="cpu")}
+
+
+@pytest.fixture(scope="module")
+def face(): return draw_face("anger", size=120, seed=1)
+
+
+def test_the_largest_size_of_the_curve_is_the_plain_face(models, face):
+    seen = A.see(models, face, crop=True)
+    sizes = A.curve_sizes(models)
+    assert sizes[-1] == 48 and list(sizes) == sorted(set(sizes))
+    for name,rows in A.at_sizes(models, seen.crops[0], sizes).items():
+        whole = models[name].predict(face, detect=False)[0].probabilities
+        torch.testing.assert_close([rows[-1][k] for k in EMOTIONS], [whole[k] for k in EMOTIONS], atol=1e-5, rtol=0)
+        assert rows[0] != rows[-1]
+
+
+def test_without_a_baseline_the_branches_are_compared(models, face):
+    alone = {"PSR": models["PSR"]}
+    rows = A.at_sizes(alone, A.see(alone, face, crop=True).crops[0], (16, 32))
+    assert list(rows) == ["PSR", "branch 1/2", "branch SR x2", "branch original"]
+    f = models["PSR"].predict(face, detect=False, branches=True)[0]
+    torch.testing.assert_close(list(rows["branch original"][1].values()), list(f.branches["original"].values()), atol=1e-5, rtol=0)
+
+
+def test_a_move_of_the_slider_computes_one_size(models, face, monkeypatch):
+    seen, asked, real = A.see(models, face, crop=True), [], A.at_sizes
+    monkeypatch.setattr(A, "at_sizes", lambda p, c, sizes: asked.append(tuple(sizes)) or real(p, c, sizes))
+    for px in (16, 20, 16, 4, 1000): A.smaller(models, seen, px)
+    assert asked == [A.curve_sizes(models), (16,), (20,), (8,), (48,)]
+
+
+def test_holds_ends_at_the_first_change_from_above():
+    a, b = dict(x=.9, y=.1), dict(x=.1, y=.9)
+    assert A.holds([a, b, a, a], (8, 16, 24, 32)) == 24
+    assert A.holds([a, a], (8, 16)) == 8
+    assert A.holds([b, a], (8, 16)) == 16
+
+
+def test_a_class_name_is_text_and_never_markup(models):
+    assert "<b>" not in A.bars({"<b>": 1.}) and "&lt;b&gt;" in A.bars({"<b>": 1.})
+
+
+def test_the_place_that_matters_is_found(models, face):
+    p = models["PSR"]
+    x = p.batch(p.crop(face)[None])
+    label = p.classes[p.judge(x)[0].argmax()]
+    maps, lowest = A.looked(p, x, label)
+    assert maps.shape == (4, 32, 32) and 0 <= maps.min() and maps.max() <= 1
+    k = p.classes.index(label)
+    covered = x.clone()
+    covered[:, :, :4, :4] = x.mean((2, 3), keepdim=True)
+    fused, each = p.judge(covered) # the first of the places, of 8 pixels, around the corner
+    assert (lowest <= np.r_[fused[0,k], each[0,:,k]] + 1e-6).all()
+
+
+def png(width, height): # the head of a PNG, and hardly more: what it unpacks to shall never be made
+    def chunk(kind, data): return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def bad_files(d): # name -> what is said
+    ok = d/"face.jpg"
+    draw_face("fear", size=200, seed=1).save(ok, quality=95)
+    for name,content in {"text.png": b"no picture", "empty.png": b"", "damaged.jpg": ok.read_bytes()[:1500], "large.png": png(7000, 6000), "bomb.png": png(60_000, 60_000)}.items(): (d/name).write_bytes(content)
+    return {"text.png": "not a picture that can be read", "empty.png": "not a picture that can be read", "damaged.jpg": "damaged", "large.png": "42 million pixels", "bomb.png": "more than 179 million pixels"}
+
+
+@pytest.mark.parametrize("name", ["text.png", "empty.png", "damaged.jpg", "large.png", "bomb.png"])
+def test_a_bad_upload_gets_a_sentence(name, tmp_path):
+    with pytest.raises(ValueError, match=bad_files(tmp_path)[name]): A.read_upload(tmp_path/name)
+
+
+def test_an_upload_of_many_bytes_is_not_opened(tmp_path, monkeypatch):
+    with open(tmp_path/"heavy.png", "wb") as f: f.truncate(A.MOST_BYTES + 2**20)
+    monkeypatch.setattr(Image, "open", lambda o: pytest.fail("it was opened"))
+    with pytest.raises(ValueError, match="has 16 MB; give a picture of up to 15 MB"): A.read_upload(tmp_path/"heavy.png")
+    with pytest.raises(ValueError, match="removed"): A.read_upload(tmp_path/"gone.png")
+
+
+# the page in a browser
+
+def _chromium(playwright): # how to launch one, or None
+    path = next((o for o in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")) if o), None)
+    if path: return dict(executable_path=path)
+    return {} if Path(playwright.chromium.executable_path).exists() else None
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install 'psr_fer[predict]'")
+    with sync_api.sync_playwright() as p:
+        how = _chromium(p)
+        if how is None: pytest.skip("there is no Chromium: apt install chromium, or playwright install chromium")
+        b = p.chromium.launch(**how, args=["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"], timeout=1000*PATIENCE)
+        yield b
+        b.close()
+
+
+@pytest.fixture(scope="module")
+def server(browser, tmp_path_factory):
+    "The page as people start it; its temporary files lie in a folder of the test."
+    temp = tmp_path_factory.mktemp("temp")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    p = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "psr_fer.cli", "app", "--no-browser", "--port", str(port)], env=dict(os.environ, TMPDIR=str(temp)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    p.url, p.temp, end = f"http://127.0.0.1:{port}", temp, time.monotonic() + 2*PATIENCE # imports, on a busy machine
+    try:
+        while True:
+            try: urllib.request.urlopen(p.url, timeout=PATIENCE).close(); break
+            except OSError:
+                assert p.poll() is None and time.monotonic() < end, f"the page did not start: {p.stdout.read() if p.poll() is not None else 'too slow'}"
+                time.sleep(.3)
+        yield p
+    finally:
+        if p.poll() is None: p.kill()
+
+
+ASKED = [] # addresses that any page of these tests asked for
+
+
+@pytest.fixture
+def page(browser, server):
+    context = browser.new_context(viewport=dict(width=1280, height=900), color_scheme="light", permissions=["camera"])
+    context.set_default_timeout(1000*PATIENCE)
+    page = context.new_page()
+    page.on("request", lambda r: ASKED.append(r.url))
+    page.goto(server.url)
+    page.locator("#given input[type=file]").wait_for(state="attached")
+    yield page
+    context.close()
+
+
+def give(page, path, says): # drop a file, wait for the sentence
+    page.locator("#given input[type=file]").set_input_files(path)
+    page.locator("#say", has_text=re.compile(says)).wait_for()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    d = tmp_path_factory.mktemp("pictures")
+    A.example().save(d/"two.png")
+    one = Image.new("RGB", (500,400), "#b8c4c8")
+    one.paste(draw_face("anger", size=240, seed=1, yaw=0, rotation=0), (130, 80))
+    one.save(d/"one.jpg", quality=95)
+    Image.new("RGB", (300,200), "#557799").save(d/"none.png")
+    draw_face("surprise", size=60, seed=1, yaw=0, rotation=0).crop((8,12,52,56)).save(d/"crop.png")
+    return d
+
+
+def overflow(page): return page.evaluate("document.documentElement.scrollWidth") - page.viewport_size["width"]
+
+
+def test_a_picture_becomes_boxes_bars_a_curve_and_cards(page, pictures):
+    assert "No picture yet" in page.locator("#marked").inner_text() and not page.locator("#results").is_visible()
+    give(page, pictures/"one.jpg", "1 face found")
+    page.locator("#shown .bars li").nth(7).wait_for()
+    assert page.locator("#shown .name").first.inner_text() == "anger"
+    box, frame = page.locator("#marked .box").bounding_box(), page.locator("#marked .picture").bounding_box()
+    assert .3 < (box["x"] + box["width"]/2 - frame["x"])/frame["width"] < .7 and .3 < box["width"]/frame["width"] < .6 # the face, not the picture
+    assert page.locator("#small .rows .who").all_inner_texts() == ["PSR", "branch 1/2", "branch SR x2", "branch original"]
+    assert page.locator("#small svg polyline").count() == 4
+    page.locator("#inside .cards li").nth(4).wait_for()
+    assert page.locator("#inside h3").all_inner_texts() == ["The face", "After the STN", "Branch 1/2", "Branch SR x2", "Branch original"]
+    assert not page.locator("#which").is_visible() and overflow(page) <= 0
+
+
+def test_of_two_faces_each_can_be_chosen(page, pictures):
+    give(page, pictures/"two.png", "2 faces found")
+    page.locator("#inside .cards li").nth(4).wait_for()
+    shown = page.locator("#shown .verdict b")
+    assert shown.inner_text() == "happiness"
+    page.locator("#marked .box").nth(1).click()
+    page.locator("#shown .verdict b", has_text="surprise").wait_for()
+    page.locator("#marked .box").nth(1).and_(page.locator("[aria-pressed=true]")).wait_for()
+    page.locator("#inside", has_text="surprise").wait_for()
+    page.locator("#which input").nth(0).press(" ") # by keyboard
+    page.locator("#shown .verdict b", has_text="happiness").wait_for()
+    page.locator("#marked .box").nth(1).press("Enter")
+    page.locator("#shown .verdict b", has_text="surprise").wait_for()
+    page.locator("#inside", has_text="surprise").wait_for()
+    page.get_by_label("Remove Image").click() # with the second face chosen: what is left of it may not come back as an error
+    page.locator("#marked", has_text="No picture yet").wait_for()
+    give(page, pictures/"one.jpg", "1 face found")
+    page.locator("#inside", has_text="anger").wait_for()
+    assert not page.get_by_text("Error", exact=True).is_visible()
+
+
+def test_the_slider_changes_the_small_face_alone(page, pictures):
+    give(page, pictures/"one.jpg", "1 face found")
+    page.locator("#inside .cards li").nth(4).wait_for()
+    page.evaluate("document.querySelector('#shown ol').mark = document.querySelector('#inside ol').mark = 1")
+    before = page.locator("#small").inner_html()
+    slider = page.locator("#px input[type=range]")
+    slider.focus()
+    for _ in range(4): slider.press("ArrowLeft")
+    page.locator("#small figcaption", has_text="20 × 20 pixels").wait_for()
+    assert page.locator("#small").inner_html() != before
+    assert page.evaluate("[document.querySelector('#shown ol').mark, document.querySelector('#inside ol').mark]") == [1, 1]
+
+
+def test_no_face_and_the_checkbox(page, pictures):
+    give(page, pictures/"none.png", "No face found")
+    assert page.locator("#marked img").is_visible() and not page.locator("#results").is_visible()
+    page.get_by_label("the picture is one face").check()
+    page.locator("#say", has_text="1 face found").wait_for()
+    page.locator("#shown .bars li").nth(7).wait_for()
+    give(page, pictures/"crop.png", "1 face found")
+    box, frame = page.locator("#marked .box").bounding_box(), page.locator("#marked .picture").bounding_box()
+    assert abs(box["width"] - frame["width"]) < 2
+    page.get_by_label("the picture is one face").uncheck()
+
+
+def test_bad_files_get_a_sentence_and_the_page_goes_on(page, pictures, tmp_path):
+    for name,says in bad_files(tmp_path).items():
+        if name != "empty.png":
+            give(page, tmp_path/name, says)
+            assert not page.locator("#results").is_visible()
+            page.locator("#given", has_text="Drop a picture here").wait_for() # the bad file is taken away
+    (tmp_path/"heavy.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(A.MOST_BYTES + 2**20))
+    page.locator("#given input[type=file]").set_input_files(tmp_path/"heavy.png")
+    page.get_by_text("maximum allowed size of 15").first.wait_for()
+    (tmp_path/"notes.txt").write_text("no picture")
+    page.locator("#given input[type=file]").set_input_files(tmp_path/"notes.txt")
+    page.get_by_text("Invalid file type").first.wait_for()
+    give(page, pictures/"one.jpg", "1 face found")
+
+
+def test_on_a_phone_nothing_sticks_out_and_dark_is_dark(browser, server, pictures):
+    context = browser.new_context(viewport=dict(width=390, height=844), color_scheme="dark", has_touch=True, is_mobile=True)
+    context.set_default_timeout(1000*PATIENCE)
+    page = context.new_page()
+    page.on("request", lambda r: ASKED.append(r.url))
+    page.goto(server.url)
+    give(page, pictures/"two.png", "2 faces found")
+    page.locator("#inside .cards li").nth(4).wait_for()
+    assert overflow(page) <= 0
+    wide = page.evaluate("[...document.querySelectorAll('#results *, #marked *:not(.box span)')].filter(o => o.getBoundingClientRect().right > 391).map(o => o.className)")
+    assert not wide
+    def light(what): return sum(map(int, re.findall(r"\d+", page.evaluate("o => getComputedStyle(document.querySelector(o)).backgroundColor", what))[:3]))
+    assert light("body") < 150
+    context.close()
+
+
+def test_the_camera(page): # Chromium's own test pattern, mostly without a face
+    page.get_by_label("Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_label("capture photo").click()
+    page.locator("#say", has_text="face").wait_for()
+    assert page.locator("#marked img").is_visible()
+
+
+def test_nothing_was_asked_of_another_computer(server):
+    assert len(ASKED) > 20
+    assert not [o for o in ASKED if not o.startswith((server.url, "data:", "blob:"))]
+
+
+def test_uploads_go_when_the_page_ends(server): # the last one: it ends the server
+    left = [o for o in server.temp.rglob("*") if o.is_file()]
+    assert any(o.suffix in (".jpg", ".png") for o in left) # there was something to remove
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(PATIENCE) == 0, server.stdout.read()
+    assert not list(server.temp.glob("psr_fer-app-*"))
+
+
+def test_a_taken_port_gets_a_sentence(models, monkeypatch, tmp_path):
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")
+    monkeypatch.setattr(A.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(A, "Predictor", lambda weights: models["PSR"])
+    for o in (*A._QUIET, "GRADIO_TEMP_DIR"): monkeypatch.setenv(o, os.environ.get(o, "")) # put back afterwards
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        with pytest.raises(ValueError, match="port .* is taken"): A.run_app(port=s.getsockname()[1], open_browser=False, block=False)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,211 @@
+"""The documentation: every public name has its words, its page and its example; the site's menu shows every page; links lead somewhere.
+
+Modules are read as text, so nothing is imported and this file is quick.
+"""
+import ast, io, json, os, re, subprocess, sys, tokenize
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT/"nbs"
+PAGES = sorted(o.relative_to(NBS).as_posix() for o in NBS.rglob("*.ipynb") if not any(p.startswith((".", "_")) for p in o.relative_to(NBS).parts))
+MODULES = sorted(o.relative_to(ROOT).as_posix() for o in (ROOT/"psr_fer").rglob("*.py") if o.name not in ("__init__.py", "_modidx.py"))
+# methods whose meaning fastai, PyTorch or the standard library fixed
+PROTOCOL = re.compile(r"(before|after)_\w+|forward|encodes|decodes|new|create_batches|get_idxs|activation")
+
+
+@lru_cache(None)
+def cells(page): return [(o["cell_type"], "".join(o["source"])) for o in json.loads((NBS/page).read_text(encoding="utf-8"))["cells"]]
+
+
+def dotted(module): return module.removesuffix(".py").replace("/", ".")
+
+
+@lru_cache(None)
+def parsed(file): return ast.parse((ROOT/file).read_text(encoding="utf-8"))
+
+
+@lru_cache(None)
+def public(module): # name -> node, for what __all__ lists; an assignment stands for each name that it binds
+    found = {}
+    for n in parsed(module).body:
+        if isinstance(n, (ast.FunctionDef, ast.ClassDef)): found[n.name] = n
+        targets = n.targets if isinstance(n, ast.Assign) else [n.target] if isinstance(n, ast.AnnAssign) else []
+        for t in targets:
+            if not isinstance(t, ast.Attribute): found.update({o.id: n for o in ast.walk(t) if isinstance(o, ast.Name)})
+    return {o: found[o] for o in ast.literal_eval(found["__all__"].value)}
+
+
+def comments(source):
+    return {t.start[0]: t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
+
+
+def is_method(f): return bool(f.args.args) and f.args.args[0].arg in ("self", "cls")
+
+
+def has_help(arg): # typer's options carry their words in the annotation
+    a = arg.annotation
+    return a is not None and ("help=" in ast.unparse(a) or isinstance(a, ast.Name) and a.id in ("Seed", "SkipBad", "Sets"))
+
+
+def returns_something(f):
+    inner = {id(o) for n in ast.walk(f) if n is not f and isinstance(n, (ast.FunctionDef, ast.Lambda)) for o in ast.walk(n)}
+    return any(isinstance(n, (ast.Yield, ast.YieldFrom)) or isinstance(n, ast.Return) and n.value is not None for n in ast.walk(f) if id(n) not in inner)
+
+
+def unexplained(f, lines, said): # parameters without a comment on their line or above it, as docments wants them; and the return
+    args = [o for o in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs) if o.arg not in ("self", "cls")]
+    last = {o.lineno: o.arg for o in args} # a comment belongs to the last parameter of its line
+    def above(i): return i - 1 in said and i - 1 not in last and lines[i - 2].lstrip().startswith("#")
+    out = [o.arg for o in args if not has_help(o) and not (last[o.lineno] == o.arg and (o.lineno in said or above(o.lineno)))]
+    if f.returns is None: return out + ["return"]*returns_something(f)
+    nothing = isinstance(f.returns, ast.Constant) and f.returns.value is None
+    return out + ["return"]*(not nothing and not {f.returns.lineno, f.returns.end_lineno} & set(said))
+
+
+def class_problems(c, lines, said):
+    if any("dataclass" in ast.unparse(o) for o in c.decorator_list):
+        yield from (f"field {o.target.id}" for o in c.body if isinstance(o, ast.AnnAssign) and not {o.lineno, o.end_lineno} & set(said))
+    for f in c.body:
+        if not isinstance(f, ast.FunctionDef): continue
+        if f.name == "__init__": yield from unexplained(f, lines, said)
+        elif not f.name.startswith("_") and not PROTOCOL.fullmatch(f.name) and not ast.get_docstring(f): yield f"no docstring of {f.name}"
+
+
+def problems(source, node):
+    said, lines = comments(source), source.splitlines()
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not ast.get_docstring(node): yield "no docstring"
+    if isinstance(node, ast.FunctionDef): yield from unexplained(node, lines, said)
+    elif isinstance(node, ast.ClassDef): yield from class_problems(node, lines, said)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_is_explained(module):
+    source = (ROOT/module).read_text(encoding="utf-8")
+    lacking = {k: list(problems(source, n)) for k,n in public(module).items()}
+    assert not {k: v for k,v in lacking.items() if v}
+
+
+@pytest.mark.parametrize("source,wanted", [
+    ("def f(a, # one\n      b=2 # two\n     )->int: # three\n    'Words.'\n    return 1", []),
+    ("def f(a, b): # both\n    'Words.'", ["a"]), ("def f(a): # one\n    return a", ["no docstring", "return"]), ("def f()->int:\n    'Words.'\n    return 1", ["return"]),
+    ("@dataclass\nclass A:\n    'Words.'\n    x:int # one\n    y:int", ["field y"]), ("class A:\n    'Words.'\n    def g(self): pass\n    def forward(self, x): pass", ["no docstring of g"])])
+def test_the_rule_finds_what_is_missing(source, wanted): assert list(problems(source, ast.parse(source).body[0])) == wanted
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_has_its_page_and_source(module):
+    index = {}
+    exec((ROOT/"psr_fer"/"_modidx.py").read_text(encoding="utf-8"), index)
+    known = index["d"]["syms"][dotted(module)]
+    page = next(o for o in PAGES if any(f"#| default_exp {dotted(module).removeprefix('psr_fer.')}\n" in src + "\n" for _,src in cells(o)))
+    written = "\n".join(src for kind,src in cells(page) if kind == "code" and src.startswith("#| export"))
+    for name,n in public(module).items():
+        if isinstance(n, (ast.FunctionDef, ast.ClassDef)):
+            url, file = known[f"{dotted(module)}.{name}"]
+            assert file == module and url == re.sub(r"^\d+[a-z]?_|\.ipynb$", "", page).lower() + f".html#{name.lower()}"
+        assert re.search(rf"^(async )?(def|class) {name}\b|^[\w, ]*\b{name}\b[\w, ]*(:[^=]+)?=", written, flags=re.M), name
+
+
+@lru_cache(None)
+def shown(): # (module or None for "this notebook's", name) of what cells that are not exported, and tests, make use of
+    out = set()
+    texts = [(next((m[1] for _,s in cells(o) if (m := re.search(r"^#\| default_exp (\S+)", s, flags=re.M))), None),
+              [s for kind,s in cells(o) if kind == "code" and not re.search(r"^#\|\s*export", s, flags=re.M)]) for o in PAGES]
+    texts += [(None, [o.read_text(encoding="utf-8")]) for o in sorted((ROOT/"tests").glob("*.py")) if o.name != Path(__file__).name]
+    for own,parts in texts:
+        nodes = [n for s in parts for n in ast.walk(ast.parse(re.sub(r"^\s*[%!].*$", "", s, flags=re.M)))]
+        used = {n.id for n in nodes if isinstance(n, ast.Name)}
+        if own: out |= {(f"psr_fer.{own}", o) for o in used}
+        taken = {a.asname or a.name: (n.module, a.name) for n in nodes if isinstance(n, ast.ImportFrom) and n.module for a in n.names}
+        out |= {v for k,v in taken.items() if k in used}
+        whole = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names} | {f"{m}.{o}" for m,o in taken.values()}
+        out |= {(m, n.attr) for n in nodes if isinstance(n, ast.Attribute) for m in whole if m.startswith("psr_fer.")}
+    return out
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_function_and_class_has_an_example(module):
+    def example(name, n):
+        if any(".command(" in ast.unparse(o) for o in n.decorator_list): return "Example: psr-fer " in (ast.get_docstring(n) or "")
+        return (dotted(module), name) in shown()
+    names = [k for k,n in public(module).items() if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not example(k, n)]
+    assert not names
+
+
+# ---- the site
+
+@lru_cache(None)
+def site(): return yaml.safe_load((NBS/"_quarto.yml").read_text(encoding="utf-8"))
+
+
+def menu(items): # pages in the menu's order; a text with a star stands for what it matches
+    for o in items:
+        if isinstance(o, dict) and "section" in o: yield from menu([o["contents"]] if isinstance(o["contents"], str) else o["contents"])
+        else:
+            o = o if isinstance(o, str) else o["href"]
+            yield from sorted(p.relative_to(NBS).as_posix() for p in NBS.glob(o)) if "*" in o else [o]
+
+
+def test_the_menu_shows_every_page_once_and_no_other():
+    listed = list(menu(site()["website"]["sidebar"]["contents"]))
+    assert sorted(listed) == PAGES and listed[0] == "index.ipynb"
+
+
+def test_library_pages_are_in_the_order_of_their_numbers():
+    listed = [o for o in menu(site()["website"]["sidebar"]["contents"]) if o[0].isdigit()]
+    assert listed == sorted(listed)
+
+
+def test_the_site_is_built_from_files_that_are_there():
+    assert all((NBS/o).exists() for o in site()["project"]["resources"])
+    assert (NBS/site()["format"]["html"]["css"]).exists()
+    assert site()["metadata-files"] == ["nbdev.yml"] # nbdev's own sidebar.yml would be added to ours
+
+
+def links(text): return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.S))
+
+
+def anchors(page): # headings as Quarto names them
+    heads = [h for kind,s in cells(page) if kind == "markdown" for h in re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", s, flags=re.S), flags=re.M)]
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", re.sub(r"[`*$]", "", h).lower()).strip()).lstrip("0123456789.-") for h in heads}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_somewhere(page):
+    lost = []
+    for kind,s in cells(page):
+        for o in links(s) if kind == "markdown" else ():
+            if re.match(r"\w+:", o): continue
+            file, _, mark = o.partition("#")
+            target = (NBS/page).parent/file if file else NBS/page
+            if not target.exists(): lost.append(o)
+            elif mark and target.suffix == ".ipynb" and mark not in anchors(target.resolve().relative_to(NBS).as_posix()): lost.append(o)
+    assert not lost
+
+
+def test_guides_link_to_files_that_are_there():
+    for guide in ("CONTRIBUTING.md", "CHANGELOG.md"):
+        assert not [o for o in links((ROOT/guide).read_text(encoding="utf-8")) if not re.match(r"\w+:|#", o) and not (ROOT/o.split("#")[0]).exists()]
+
+
+# ---- the command line explains itself
+
+@pytest.mark.parametrize("shell,typed,wanted", [
+    ("bash", dict(COMP_WORDS="psr-fer tr", COMP_CWORD="1"), "train"), ("zsh", dict(_TYPER_COMPLETE_ARGS="psr-fer bench lo"), "loaders"),
+    ("fish", dict(_TYPER_COMPLETE_ARGS="psr-fer export --fo", _TYPER_COMPLETE_FISH_ACTION="get-args"), "--format")])
+def test_the_shell_completes_without_torch(shell, typed, wanted):
+    env = dict(os.environ, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", PYTHONPATH=str(ROOT))
+    def run(*args, **more): return subprocess.run([sys.executable, "-X", "importtime", Path(sys.executable).parent/"psr-fer", *args], env=env | more, capture_output=True, text=True)
+    script, answer = run("--show-completion", shell), run(_PSR_FER_COMPLETE=f"complete_{shell}", **typed)
+    assert "_PSR_FER_COMPLETE" in script.stdout and wanted in answer.stdout
+    for o in (script, answer): assert not re.search(r"\| +(torch|fastai|pandas|numpy)$", o.stderr, flags=re.M)
+
+
+def test_every_command_has_an_example():
+    commands = [n for n in public("psr_fer/cli.py").values() if isinstance(n, ast.FunctionDef) and any(".command(" in ast.unparse(o) for o in n.decorator_list)]
+    assert len(commands) >= 12
+    for n in commands: assert re.search(r"^ *Example: psr-fer \S", ast.get_docstring(n), flags=re.M), n.name

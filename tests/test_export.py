@@ -1,0 +1,458 @@
+"""Exported files: equal to PyTorch at any batch size, readable without this package, whole or not there at all."""
+import errno
+import inspect
+import json
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from psr_fer import export
+from psr_fer.checkpoints import DEFAULT, load_model, save_model
+from psr_fer.cli import main
+from psr_fer.export import (FORMATS, Deployed, compare_exports, compare_methods, compare_on, export_model, file_metadata, from_hub, metadata, push_to_hub, quantize,
+                            runner)
+from psr_fer.models.psr import PSR, Baseline
+from psr_fer.predict import Predictor
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+STATS = dict(mean=[.485, .456, .406], std=[.229, .224, .225])
+SMALL = dict(n_resblocks=1, n_feats=4)
+
+
+def lively(model, seed=0): # batch normalisation that is not the identity, an STN that moves, scores that differ
+    torch.manual_seed(seed)
+    for m in model.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            m.running_mean.normal_(0, .1); m.running_var.uniform_(.5, 2); nn.init.uniform_(m.weight, .5, 1.5); nn.init.normal_(m.bias, 0, .1)
+    if getattr(model, "stn", None) is not None: nn.init.normal_(model.stn.fc_loc[2].weight, 0, .02)
+    nn.init.normal_(model.head[6].weight, 0, .3)
+    return model.eval()
+
+
+def pixels(n, h=48, w=None, seed=0): return np.random.default_rng(seed).random((n, 3, h, w or h), np.float32)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    "The shipped weights in each format, and a checkpoint of them that says it was trained on drawn faces."
+    d = tmp_path_factory.mktemp("my exports é")
+    made = {k: export_model("default", d/f"the weights{s}", k) for k, s in FORMATS.items()}
+    model, about = load_model("default")
+    about = {k: v for k, v in about.items() if k not in ("format", "version", "model", "config", "mean", "std")}
+    save_model(model, d/"drawn.safetensors", **dict(about, dataset="synthetic", read=dict(labels="label.csv")))
+    return dict(made, folder=d, drawn=d/"drawn.safetensors")
+
+
+@pytest.fixture(scope="module")
+def drawn(faces): # grey drawn faces as the network wants them, (N,3,48,48) in [0,1]
+    crop = Predictor("default", device="cpu").crop
+    from PIL import Image
+    paths = sorted(o for o in Path(faces).rglob("*.png"))[:48]
+    return np.stack([np.repeat(crop(Image.open(o)).numpy(), 3, 0) for o in paths]).astype(np.float32)/255
+
+
+@pytest.fixture(scope="module")
+def run(files): # format -> what runs it, loaded once
+    return {k: runner(files[k]) for k in FORMATS}
+
+
+@pytest.fixture(scope="module")
+def small(files, drawn): return quantize(files["onnx"], drawn[:32], files["folder"]/"small.onnx")
+
+
+# equal to PyTorch
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_equal_to_the_predictor(run, drawn, format):
+    p = Predictor("default", device="cpu")
+    fused, _ = p.probabilities(torch.from_numpy(np.round(drawn[:, :1]*255).astype(np.uint8)))
+    got = run[format](drawn)
+    assert got.dtype == np.float32 and fused.max() > .8 and len(set(fused.argmax(1))) > 1 # something to get wrong
+    np.testing.assert_allclose(got, fused, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch.export"])
+@pytest.mark.parametrize("n", [1, 2, 64, 131])
+def test_any_batch_size(run, drawn, format, n):
+    x = np.resize(drawn, (n, *drawn.shape[1:]))
+    got = run[format](x)
+    assert got.shape == (n, 8)
+    np.testing.assert_allclose(got, np.resize(run["safetensors"](drawn), (n, 8)), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(got.sum(1), 1, atol=1e-5)
+
+
+TRAPS = dict( # adaptive pooling to 7 x 7 within VGG and to sides that do not divide, two scales, a rectangle; a plain network; squeeze and excitation
+    vgg11=(lambda: PSR("vgg11_bn", n_classes=3, size=(66, 70), pos=2, sr=SMALL), "onnx"),
+    odd_side_odd_step=(lambda: PSR("vgg8_bn", size=51, step=1.5, kstep=2, pos=3, stn=False, fusion="mean", sr=SMALL), "onnx"),
+    resnet_baseline=(lambda: Baseline("resnet18", n_classes=7, size=(64, 48), pos=3), "torch.export"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAPS)
+def test_traps(tmp_path, name):
+    make, format = TRAPS[name]
+    model = lively(make())
+    classes = [f"c{i}" for i in range(model.config["n_classes"])]
+    save_model(model, tmp_path/"m.safetensors", classes=classes, temperature=.7)
+    h, w = model.size
+    x = pixels(3, h, w)
+    plain = Deployed(model, dict(STATS, temperature=.7), lean=False).eval()
+    with torch.no_grad(): want = plain(torch.from_numpy(x)).numpy()
+    out = export_model(tmp_path/"m.safetensors", tmp_path/f"m{FORMATS[format]}", format)
+    assert want.std() > .01
+    np.testing.assert_allclose(runner(out)(x), want, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(runner(out)(x[:1]), want[:1], atol=1e-4, rtol=0)
+    assert metadata(out)["size"] == [h, w] and metadata(out)["labels"] == classes
+    assert sorted(o.name for o in tmp_path.iterdir()) == sorted(["m.json", "m.safetensors", out.name]) # one file, no data beside it
+
+
+@pytest.mark.parametrize("model", [PSR("vgg8_bn", size=48, pos=3, sr=SMALL), Baseline("vgg8_bn", size=48, pos=3)], ids=["psr", "baseline"])
+def test_folding_changes_nothing_and_does_fold(model):
+    lively(model)
+    x = torch.from_numpy(pixels(2))
+    plain, folded = Deployed(model, STATS, lean=False).eval(), Deployed(model, STATS).eval()
+    with torch.no_grad(): torch.testing.assert_close(folded(x), plain(x), atol=1e-5, rtol=0)
+    n = [sum(isinstance(o, nn.modules.batchnorm._BatchNorm) for o in m.modules()) for m in (plain, folded)]
+    assert n[0] > 5 and n[1] == 0
+
+
+def test_temperature_flattens():
+    model, about = load_model("default")
+    x = torch.from_numpy(pixels(4))
+    with torch.no_grad(): sharp, flat = [Deployed(model, dict(about, temperature=t))(x) for t in (1., 4.)]
+    torch.testing.assert_close(flat, sharp.pow(.25)/sharp.pow(.25).sum(1, keepdim=True))
+
+
+@pytest.mark.data
+def test_equal_on_real_faces(files, run, ferplus_root, tmp_path):
+    faces = export._faces_of(load_model("default")[1], ferplus_root)
+    x, y = faces("test", 256)
+    seen, _ = faces("valid", 128)
+    want = runner("default", lean=False)(x)
+    assert (want.argmax(1) == y).mean() > .8
+    for o in ("onnx", "torch.export", "safetensors"): np.testing.assert_allclose(run[o](x), want, atol=1e-4, rtol=0)
+    int8 = runner(quantize(files["onnx"], seen, tmp_path/"int8.onnx"))(x)
+    assert (int8.argmax(1) == want.argmax(1)).mean() > .95 and (int8.argmax(1) == y).mean() > (want.argmax(1) == y).mean() - .02
+
+
+# what the files say of themselves
+
+def test_every_format_says_the_same(files):
+    said = [metadata(files[o]) for o in FORMATS]
+    assert said[0] == said[1] == said[2]
+    about = load_model("default")[1]
+    assert said[0]["labels"] == about["classes"] and said[0]["mean"] == about["mean"] and said[0]["std"] == about["std"] and said[0]["temperature"] == about["temperature"]
+    assert said[0]["size"] == [48, 48] and said[0]["grey"] is True and said[0]["version"].startswith("psr_fer ")
+    assert "(batch, 3, 48, 48)" in said[0]["input"] and "grey" in said[0]["input"] and "[0,1]" in said[0]["input"] and "probabilities" in said[0]["output"]
+
+
+def test_plain_programs_read_and_run_them(files, run, drawn):
+    "A process that has neither psr_fer nor fastai, and for ONNX not even torch."
+    np.save(files["folder"]/"x.npy", drawn[:3])
+    plain = """
+import sys, json, numpy as np
+sys.modules.update(psr_fer=None, fastai=None, torch=None, timm=None)
+import onnx, onnxruntime
+m = onnx.load(sys.argv[1], load_external_data=False)
+assert all(not o.external_data for o in m.graph.initializer)
+said = {o.key: o.value for o in m.metadata_props}
+s = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+assert [o.name for o in s.get_inputs()] == ["faces"] and [o.name for o in s.get_outputs()] == ["probabilities"]
+assert not isinstance(s.get_inputs()[0].shape[0], int) and s.get_inputs()[0].shape[1:] == [3, 48, 48]
+p = s.run(None, {"faces": np.load(sys.argv[2])})[0]
+print(json.dumps([json.loads(said["labels"]), p.tolist()]))
+"""
+    traced = """
+import sys, json, zipfile
+sys.modules.update(psr_fer=None, fastai=None, timm=None)
+import numpy as np, torch
+with zipfile.ZipFile(sys.argv[1]) as z: said = json.loads(z.read(next(o for o in z.namelist() if o.endswith("metadata.json"))))
+with torch.no_grad(): p = torch.export.load(sys.argv[1]).module()(torch.from_numpy(np.load(sys.argv[2])))
+print(json.dumps([json.loads(said["labels"]), p.tolist()]))
+"""
+    want = run["safetensors"](drawn[:3])
+    for code, o in ((plain, "onnx"), (traced, "torch.export")):
+        r = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(files[o]), str(files["folder"]/"x.npy")], capture_output=True, text=True)
+        assert r.returncode == 0, r.stderr
+        labels, p = json.loads(r.stdout.strip().splitlines()[-1])
+        assert labels == load_model("default")[1]["classes"]
+        np.testing.assert_allclose(p, want, atol=1e-4, rtol=0)
+
+
+def test_safetensors_carry_their_labels(files):
+    from safetensors import safe_open
+    with safe_open(files["safetensors"], "np") as f: assert json.loads(f.metadata()["labels"])[1] == "happiness"
+    mine, theirs = load_model(files["safetensors"]), load_model("default")
+    for (k, a), b in zip(mine[0].state_dict().items(), theirs[0].state_dict().values()): torch.testing.assert_close(a, b, atol=0, rtol=0, msg=k)
+    assert {k: v for k, v in mine[1].items() if k != "version"} == {k: v for k, v in theirs[1].items() if k != "version"}
+    assert files["safetensors"].stat().st_size < DEFAULT.stat().st_size*1.01 # shipped in half precision, exported in half precision
+
+
+def test_safetensors_lose_nothing(tmp_path):
+    model = lively(Baseline("vgg8_bn", size=48, pos=3))
+    save_model(model, tmp_path/"m.safetensors", classes=list("abcdefgh"))
+    again, _ = load_model(export_model(tmp_path/"m.safetensors", tmp_path/"e.safetensors", "safetensors"))
+    for k, v in model.state_dict().items(): torch.testing.assert_close(again.state_dict()[k], v, atol=0, rtol=0)
+
+
+def test_metadata_of_a_colour_model_and_of_none():
+    about = dict(model="Baseline", config=dict(size=(60, 40)), classes=["wach", "müde"], **STATS)
+    said = file_metadata(about)
+    assert json.loads(said["labels"]) == ["wach", "müde"] and json.loads(said["size"]) == [60, 40] and json.loads(said["temperature"]) == 1 and "grey" not in said["input"]
+    assert all(isinstance(v, str) for v in said.values())
+    with pytest.raises(ValueError, match="names no classes"): file_metadata({k: v for k, v in about.items() if k != "classes"})
+
+
+# int8
+
+def test_int8_is_small_and_near(files, run, small, drawn):
+    assert small.stat().st_size < .4*files["onnx"].stat().st_size
+    assert {k: v for k, v in metadata(small).items() if k != "quantization"} == metadata(files["onnx"]) and "int8" in metadata(small)["quantization"]
+    int8 = runner(small)
+    want, got = run["onnx"](drawn), int8(drawn)
+    assert 0 < np.abs(got - want).mean() < .02 and (got.argmax(1) == want.argmax(1)).mean() > .9
+    np.testing.assert_allclose(int8(drawn[:1]), got[:1], atol=1e-4) # the ranges do not depend on the batch
+    assert not [o for o in files["folder"].iterdir() if o.name.startswith(".")]
+
+
+def test_int8_spares_the_stn(files, small):
+    graph = onnx.load(str(small)).graph
+    makers = {o: n for n in graph.node for o in n.output}
+    convs = [n for n in graph.node if n.op_type == "Conv"]
+    whole = [n for n in convs if n.input[1] in makers and makers[n.input[1]].op_type == "DequantizeLinear"]
+    spared = export._before_grid(graph)
+    assert {n.name for n in convs} - {n.name for n in whole} == {n.name for n in convs if n.name in spared} and len(convs) - len(whole) == 2 # Table 1 has two convolutions
+    first = next(iter(whole))
+    scale = {o.name: o for o in graph.initializer}[makers[first.input[1]].input[1]]
+    assert list(scale.dims) == [onnx.numpy_helper.to_array({o.name: o for o in graph.initializer}[makers[first.input[1]].input[0]]).shape[0]] # per channel
+    weights = [onnx.numpy_helper.to_array({o.name: o for o in graph.initializer}[makers[n.input[1]].input[0]]) for n in whole]
+    assert all(o.dtype == np.int8 and np.abs(o.astype(int)).max() <= 64 for o in weights) # seven bits
+
+
+def test_methods_are_compared_on_faces_that_did_not_calibrate(files, run, drawn):
+    y = run["onnx"](drawn).argmax(1)
+    t = compare_methods(files["onnx"], drawn, y, 24, ("minmax", "percentile"))
+    assert list(t.index) == ["float", "minmax", "percentile"] and t.loc["float", "WA, %"] == 100
+    assert (t.loc[["minmax", "percentile"], "WA, %"] == t.loc[["minmax", "percentile"], "same label, %"]).all() and (t.loc["minmax":, "mean change"] > 0).all()
+    with pytest.raises(ValueError, match="48 faces are too few: 320 calibrate"): compare_methods(files["onnx"], drawn, y)
+
+
+@pytest.mark.parametrize("change,words", [
+    (lambda f: dict(path=f["torch.export"]), "is no ONNX file"), (lambda f: dict(out=f["onnx"]), "is the file to be quantised"),
+    (lambda f: dict(faces=pixels(0)), "no faces to calibrate"), (lambda f: dict(method="guess"), "none of minmax, average, percentile, entropy"),
+])
+def test_int8_refuses(files, tmp_path, change, words):
+    before = files["onnx"].read_bytes()
+    with pytest.raises(ValueError, match=words): quantize(**{**dict(path=files["onnx"], faces=pixels(8), out=tmp_path/"o.onnx"), **change(files)})
+    assert not list(tmp_path.iterdir()) and files["onnx"].read_bytes() == before
+
+
+# compared
+
+def test_compare_exports(files, run, small, drawn):
+    y = run["safetensors"](drawn).argmax(1)
+    y[:12] = (y[:12] + 1) % 8 # a quarter is wrong
+    t = compare_exports({"plain": (DEFAULT, runner("default", lean=False)), "onnx": files["onnx"], "int8": small}, drawn, y, batches=(1, 3), seconds=.01)
+    assert list(t.index) == ["plain", "onnx", "int8"] and t.loc["plain", "WA, %"] == 75 and t.loc["onnx", "WA, %"] == 75
+    assert t.loc["plain", "largest difference"] == 0 < t.loc["onnx", "largest difference"] < 1e-4 < t.loc["int8", "largest difference"]
+    assert t.loc["int8", "change of WA"] == pytest.approx(t.loc["int8", "WA, %"] - 75) and t.loc["onnx", "change of WA"] == 0
+    for b in (1, 3):
+        ms = t[f"ms per face, batch {b}"]
+        assert (ms > 0).all() and np.allclose(ms["plain"]/ms, t[f"times as fast, batch {b}"])
+    assert t.loc["onnx", "MB"] == pytest.approx(files["onnx"].stat().st_size/1e6)
+
+
+def test_times_are_taken_in_turns(monkeypatch):
+    now, said = [0.], []
+    monkeypatch.setattr(export.time, "perf_counter", lambda: now[0])
+    def call(name, seconds):
+        def f(): said.append(name); now[0] += seconds
+        return f
+    assert export._seconds(dict(a=call("a", .1), b=call("b", .3)), 1., rounds=2) == pytest.approx(dict(a=.1, b=.3))
+    order = [k for i, k in enumerate(said) if i == 0 or said[i - 1] != k]
+    assert order == ["a", "b", "a", "b"]
+
+
+def test_compare_on_a_data_set(files, faces, tmp_path):
+    import shutil
+    path = tmp_path/"mine.onnx"
+    shutil.copy(files["onnx"], path)
+    said = []
+    t = compare_on(files["drawn"], path, faces, said.append, n=16, seconds=.01, batches=(1, 2))
+    assert list(t.index) == ["PyTorch", "PyTorch, folded", "ONNX", "ONNX int8"] and {"MB", "ms per face, batch 1", "ms per face, batch 2", "WA, %", "UA, %", "change of WA"} <= set(t)
+    assert t.loc["ONNX", "largest difference"] < 1e-4 and (tmp_path/"mine.int8.onnx").is_file() and "16 validation faces" in said[0]
+    with pytest.raises(ValueError, match="is no ONNX file"): compare_on(files["drawn"], files["torch.export"], faces)
+    with pytest.raises(ValueError, match="names no data set"):
+        save_model(load_model("default")[0], tmp_path/"bare.safetensors", classes=list("abcdefgh"))
+        compare_on(tmp_path/"bare.safetensors", path, faces)
+
+
+def test_calibration_and_judgement_use_different_splits(files, faces, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(export, "quantize", lambda path, x, out, method: seen.update(calibrated=x) or out)
+    monkeypatch.setattr(export, "compare_exports", lambda files, x, y, **kwargs: seen.update(judged=x, y=y, kwargs=kwargs) or pd.DataFrame())
+    compare_on(files["drawn"], tmp_path/"m.onnx", faces, lambda o: None, n=10)
+    assert len(seen["calibrated"]) == 10 and len(seen["judged"]) == len(seen["y"]) > 10 and not seen["kwargs"] # batches 1 and 64
+    assert inspect.signature(compare_exports).parameters["batches"].default == (1, 64)
+    keys = [{o.tobytes() for o in seen[k]} for k in ("calibrated", "judged")]
+    assert not keys[0] & keys[1]
+
+
+# names, and what goes wrong
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    (tmp_path/"run").mkdir()
+    save_model(Baseline("vgg8_bn", size=48, pos=3), tmp_path/"run"/"model.safetensors", classes=list("abcdefgh"))
+    (tmp_path/"run"/"metrics.json").write_text("{}")
+    return tmp_path/"run"
+
+
+def content(folder): return {o.relative_to(folder).as_posix(): o.read_bytes() for o in sorted(folder.rglob("*")) if o.is_file()}
+
+
+@pytest.mark.parametrize("out,format,words", [
+    ("a.bin", "onnx", "should end in .onnx for format onnx"), ("a.onnx", "torch.export", "should end in .pt2"), ("", "onnx", "is a folder; name a file in it"),
+    ("a.onnx", "tflite", "'tflite' is none of onnx, torch.export, safetensors"), ("model.safetensors", "safetensors", "is the checkpoint itself"),
+    ("metrics.safetensors", "safetensors", "metrics.json holds something else"), ("metrics.json/deep/a.onnx", "onnx", "is a file, so"),
+])
+def test_wrong_names_are_refused_before_the_work(checkpoint, monkeypatch, out, format, words):
+    before = content(checkpoint)
+    for o in ("to_onnx", "to_torch_export", "to_safetensors"): monkeypatch.setattr(export, o, lambda *a: pytest.fail("began to write"))
+    with pytest.raises(ValueError, match=words): export_model(checkpoint, checkpoint/out, format)
+    assert content(checkpoint) == before
+
+
+def test_names_that_are_not_given(checkpoint, monkeypatch, tmp_path):
+    for o in ("to_onnx", "to_torch_export"): monkeypatch.setattr(export, o, lambda model, about, path: Path(path).write_bytes(b"x"))
+    monkeypatch.chdir(tmp_path)
+    assert export_model(checkpoint) == checkpoint/"export.onnx"
+    assert export_model(checkpoint, format="torch.export") == checkpoint/"export.pt2"
+    assert export_model(checkpoint/"model.safetensors") == checkpoint/"model-export.onnx" # two checkpoints in a folder, two files
+    assert export_model("default") == Path("export.onnx") and Path("export.onnx").is_file() # not into the package
+    assert export_model(checkpoint, tmp_path/"a new folder"/"é.onnx").is_file()
+
+
+def fake_program(monkeypatch, error): # an exporter that fails half-way through writing
+    def save(path, **kwargs): Path(path).write_bytes(b"half"); raise error
+    program = types.SimpleNamespace(model=types.SimpleNamespace(metadata_props={}), save=save)
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: program)
+
+
+@pytest.mark.parametrize("error,kind,words", [(OSError(errno.ENOSPC, "No space left on device"), OSError, "the disk is full"), (RuntimeError("no such operator\nand much more"), ValueError, r"vgg8_bn cannot be written as onnx .*\(RuntimeError: no such operator\)")])
+def test_nothing_half_written_stays(checkpoint, monkeypatch, error, kind, words):
+    (checkpoint/"export.onnx").write_bytes(b"the old file")
+    before = content(checkpoint)
+    fake_program(monkeypatch, error)
+    with pytest.raises(kind, match=words) as e: export_model(checkpoint)
+    assert content(checkpoint) == before and "much more" not in str(e.value)
+
+
+def test_missing_packages_are_named(checkpoint, files, monkeypatch):
+    for missing, call in (("onnxscript", lambda: export_model(checkpoint)), ("onnxruntime", lambda: runner(files["onnx"])), ("onnx", lambda: metadata(files["onnx"])), ("onnxruntime", lambda: quantize(files["onnx"], pixels(2), checkpoint/"q.onnx"))):
+        with monkeypatch.context() as m:
+            m.setitem(sys.modules, missing, None)
+            with pytest.raises(ValueError, match=rf'needs the package {missing}; pip install "psr_fer\[export\]"'): call()
+
+
+def test_broken_files_get_a_sentence(files, tmp_path):
+    for o in ("onnx", "torch.export"):
+        broken = tmp_path/f"broken{FORMATS[o]}"
+        broken.write_bytes(files[o].read_bytes()[:2000])
+        with pytest.raises(ValueError, match="cannot be run .*export it again"): runner(broken)
+        with pytest.raises(ValueError, match="cannot be read|has no labels"): metadata(broken)
+        with pytest.raises(FileNotFoundError, match="is not there; `psr-fer export` writes it"): runner(tmp_path/f"none{FORMATS[o]}")
+    with pytest.raises(FileNotFoundError, match="is not there"): metadata(tmp_path/"none.onnx")
+    with pytest.raises(ValueError, match="has no labels in its metadata"): metadata(DEFAULT)
+
+
+# on the command line
+
+@pytest.fixture
+def psr_fer(tmp_path, monkeypatch, capsys):
+    def run(*args):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["psr-fer", *map(str, args)])
+        with pytest.raises(SystemExit) as e: main()
+        out = capsys.readouterr()
+        return e.value.code or 0, out.out, out.err
+    return run
+
+
+def test_command(psr_fer, tmp_path):
+    code, out, err = psr_fer("export", "default", "--format", "safetensors", "--out", "my exports/é 1.safetensors")
+    assert code == 0 and not err and "neutral, happiness" in out and "MB" in out and "(batch, 3, 48, 48)" in out
+    assert sorted(content(tmp_path)) == ["my exports/é 1.json", "my exports/é 1.safetensors"]
+
+
+@pytest.mark.parametrize("args,words", [
+    (("nowhere",), "is not there; a checkpoint is"), (("default", "--format", "tflite"), "none of onnx, torch.export, safetensors"),
+    (("default", "--out", "a.bin"), "should end in .onnx"), (("default", "--out", "."), "is a folder"),
+])
+def test_command_refuses_with_a_sentence(psr_fer, tmp_path, args, words):
+    code, _, err = psr_fer("export", *args)
+    assert code == 2 and words in err and "Traceback" not in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+# sharing
+
+def test_local_folder(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert push_to_hub(checkpoint, "./shared") == "shared"
+    assert sorted(content(tmp_path/"shared")) == ["README.md", "model.json", "model.safetensors"]
+    model, about = from_hub("./shared")
+    want = load_model(checkpoint)[0].state_dict()
+    assert about["classes"] == list("abcdefgh") and all(torch.equal(v, want[k]) for k, v in model.state_dict().items())
+    card = (tmp_path/"shared"/"README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: psr_fer\n") and "a, b, c, d, e, f, g, h" in card
+    with pytest.raises(ValueError, match="is the folder of the checkpoint itself"): push_to_hub(checkpoint, str(checkpoint))
+    with pytest.raises(FileNotFoundError, match="./none is not there"): from_hub("./none")
+
+
+def test_the_card_of_the_shipped_weights_goes_along(tmp_path):
+    push_to_hub("default", str(tmp_path/"hub"))
+    card = (tmp_path/"hub"/"README.md").read_text(encoding="utf-8")
+    assert "Intended use" in card and "Licence" in card
+    assert Predictor(tmp_path/"hub", device="cpu").classes == Predictor("default", device="cpu").classes
+
+
+def test_a_readme_of_something_else_stays(checkpoint, tmp_path):
+    (tmp_path/"project").mkdir()
+    (tmp_path/"project"/"README.md").write_text("# My project")
+    with pytest.raises(ValueError, match="README.md holds something else"): push_to_hub(checkpoint, str(tmp_path/"project"))
+    assert content(tmp_path/"project") == {"README.md": b"# My project"}
+
+
+def test_hub(checkpoint, tmp_path, monkeypatch):
+    import shutil
+    import huggingface_hub as hub
+    asked = []
+    monkeypatch.setattr(hub, "create_repo", lambda repo, exist_ok: asked.append(("create", repo)))
+    monkeypatch.setattr(hub, "upload_folder", lambda repo_id, folder_path, **k: asked.append(("upload", repo_id, k)) or shutil.copytree(folder_path, tmp_path/"there"))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name, **k: asked.append((repo, name, k)) or str(tmp_path/"there"/name))
+    push_to_hub(checkpoint, "me/faces", commit_message="first")
+    assert asked == [("create", "me/faces"), ("upload", "me/faces", dict(commit_message="first"))]
+    model, about = from_hub("me/faces", revision="main")
+    assert {o[1] for o in asked[2:]} == {"model.json", "model.safetensors"} and all(o[2] == dict(revision="main") for o in asked[2:])
+    torch.testing.assert_close(model(torch.ones(1, 3, 48, 48)), load_model(checkpoint)[0](torch.ones(1, 3, 48, 48)))
+
+
+def test_hub_out_of_reach(checkpoint, monkeypatch):
+    import huggingface_hub as hub
+    def fail(*a, **k): raise ConnectionError("no network\nlong story")
+    for o in ("create_repo", "hf_hub_download"): monkeypatch.setattr(hub, o, fail)
+    with pytest.raises(ValueError, match="me/faces could not be fetched from the hub .*give a local folder"): from_hub("me/faces")
+    with pytest.raises(ValueError, match="me/faces could not be sent to the hub .*no network") as e: push_to_hub(checkpoint, "me/faces")
+    assert "long story" not in str(e.value)
