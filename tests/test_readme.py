@@ -54,6 +54,22 @@ def test_stored_tables_are_those_of_the_records(nb):
     assert checked == 4
 
 
+@pytest.mark.parametrize("path", sorted((ROOT/"nbs"/"experiments").glob("*.ipynb")), ids=lambda o: o.stem)
+def test_experiments_show_the_ledger_as_it_is(path):
+    shell, tables = CaptureShell(), 0
+    with working_directory(path.parent):
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type != "code" or not cell.source.startswith(("#| hide", "#| echo: false")) or "synthetic_faces" in cell.source: continue
+            fresh = [o for o in shell.run(cell.source) if "text/html" in o.get("data", {})]
+            assert not shell.exc, shell.exc
+            stored = [o for o in cell.outputs if "text/html" in o.get("data", {})]
+            if "#| hide" in cell.source: continue
+            clean = lambda o: re.sub(r"\s+", " ", "".join(o["data"]["text/html"]))
+            assert [clean(o) for o in fresh] == [clean(o) for o in stored], "run python tools/render_readme.py"
+            tables += len(stored)
+    assert tables > 0
+
+
 def test_a_result_is_a_record_or_not_run():
     lite = [o for o in RECORDS if o["recipe"] == "ferplus-lite"]
     row = next(o for o in README.splitlines() if o.startswith("| FER+ | PSR, vgg8_bn, 48 px | WA |"))

@@ -1,12 +1,14 @@
-"""Run nbs/index.ipynb and write README.md from it: python tools/render_readme.py [--no-run]"""
-import posixpath, re, subprocess, sys
+"""Run nbs/index.ipynb and the notebooks of the experiments, keep what they show, and write README.md from the index: python tools/render_readme.py [--no-run]"""
+import base64, io, posixpath, re, subprocess, sys
 from pathlib import Path
 
 import nbformat
+from PIL import Image
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = ROOT/"nbs"/"index.ipynb"
+EXPERIMENTS = sorted((ROOT/"nbs"/"experiments").glob("*.ipynb"))
 NOTE = "<!-- Written by tools/render_readme.py from nbs/index.ipynb; change that. -->\n\n"
 
 
@@ -50,17 +52,28 @@ def render(nb): # notebook -> text of README.md
     return NOTE + re.sub(r"\n{3,}", "\n\n", "\n".join(o.rstrip() for o in text.splitlines())).strip() + "\n"
 
 
-def run(): # run the notebook and keep the outputs that are shown
+def smaller(png): # base64 -> base64: at most 900 pixels wide, 64 colours, a fifth of the bytes
+    im = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    im.thumbnail((900, 2000))
+    out = io.BytesIO()
+    im.quantize(64).save(out, "PNG", optimize=True)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def run(path): # run a notebook and keep the outputs that are shown
     bin = Path(sys.executable).parent
-    subprocess.run([bin/"nbdev-test", INDEX, "--save", "--n-workers", "0"], cwd=ROOT, check=True)
-    nb = nbformat.read(INDEX, 4)
+    subprocess.run([bin/"nbdev-test", path, "--save", "--n-workers", "0"], cwd=ROOT, check=True)
+    nb = nbformat.read(path, 4)
     for cell in nb.cells:
         d = directives(cell)
         if cell.cell_type == "code" and ("hide" in d or d.get("output") == "false"): cell.outputs = []
-    nbformat.write(nb, INDEX)
-    subprocess.run([bin/"nbdev-clean", "--fname", INDEX], cwd=ROOT, check=True)
+        for o in cell.get("outputs", []):
+            if "image/png" in o.get("data", {}): o["data"]["image/png"] = smaller(o["data"]["image/png"])
+    nbformat.write(nb, path)
+    subprocess.run([bin/"nbdev-clean", "--fname", path], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
-    if "--no-run" not in sys.argv[1:]: run()
+    if "--no-run" not in sys.argv[1:]:
+        for path in (INDEX, *EXPERIMENTS): run(path)
     (ROOT/"README.md").write_text(render(nbformat.read(INDEX, 4)), encoding="utf-8")
