@@ -65,6 +65,7 @@ class DiscriminativeRates(Callback):
         self.history.append([h["lr"] for h in self.opt.hypers])
 
     def after_fit(self): # hand the unscaled rates back
+        if self.opt is None: return # only judged, never trained
         for i,h in enumerate(self.opt.hypers):
             if h["lr"] == self.set_by_us[i]: h["lr"] = self.base[i]
 

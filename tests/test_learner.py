@@ -35,6 +35,14 @@ def test_judge_equals_sklearn():
     assert r["confusion"] == skm.confusion_matrix(y, p, labels=range(8)).tolist() and r["recall"]["contempt"] is None
 
 
+def test_a_learner_that_was_never_trained_can_be_judged(dls):
+    fresh = psr_learner(dls, "vgg8_bn", pos=2, model_args=SMALL)
+    with fresh.no_bar(), fresh.no_logging():
+        assert len(fresh.validate()) == 4
+        preds, y = fresh.get_preds(ds_idx=2)
+    assert preds.shape == (len(dls[2].dataset), len(dls.vocab)) and fresh.opt is None
+
+
 def test_metrics_of_an_epoch_are_over_all_faces(learn, dls):
     loss, wa, ua, f1 = learn.validate()
     preds, y = learn.get_preds(dl=dls.valid)
