@@ -415,6 +415,7 @@ def _wait(app): # until somebody ends it
             if hasattr(signal, o): signal.signal(getattr(signal, o), end)
     app.block_thread()
 
+# %% ../nbs/42_app.ipynb #6d75ece7
 def run_app(weights=None, # run folder or checkpoint; None: the weights that ship
             baseline=None, # run folder of a baseline to compare with
             port:int=7860, # on this computer only

@@ -6,7 +6,7 @@
 __all__ = ['INTENDED', 'FERPLUS_LIMIT', 'LIMITS', 'ship', 'card_markdown']
 
 # %% ../nbs/35_cards.ipynb #0f22d5bd
-import json
+import json, tempfile
 from pathlib import Path
 from .calibration import ece, fit_temperature
 from .checkpoints import load_model, save_model, write_whole
@@ -61,11 +61,13 @@ def ship(run, # run folder
     model, about = load_model(run)
     metrics = json.loads((Path(run)/"metrics.json").read_text(encoding="utf-8"))
     known = {k: about[k] for k in ("classes","recipe","seed","protocol","dataset","read","grey","views","views_n") if k in about}
-    save_model(model, out, half=True, **known)
-    model, about = load_model(out)
+    with tempfile.TemporaryDirectory() as tmp: # `out` changes when all is measured, not before
+        stored = Path(tmp)/"stored.safetensors"
+        save_model(model, stored, half=True, **known)
+        (model, about), megabytes = load_model(stored), round(stored.stat().st_size/1e6, 2)
     say("measuring the stored weights")
     card, t = make_card(model, about, data)
-    card.update(command=metrics["command"], weights_at_start=metrics.get("weights"), minutes=metrics["minutes"], device=metrics["device"], megabytes=round(out.stat().st_size/1e6, 2), licence="Apache-2.0 (the weights; the pictures they were trained on have terms of their own)")
+    card.update(command=metrics["command"], weights_at_start=metrics.get("weights"), minutes=metrics["minutes"], device=metrics["device"], megabytes=megabytes, licence="Apache-2.0 (the weights; the pictures they were trained on have terms of their own)")
     save_model(model, out, half=True, **known, temperature=t, card=card)
     write_whole(out.with_suffix(".md"), card_markdown(card))
     say(f"{out}: {card['megabytes']} MB, WA {card['test']['wa']:.2%}, expected calibration error {card['ece']['before']:.3f} -> {card['ece']['after']:.3f} at temperature {t:.2f}")

@@ -394,6 +394,7 @@ def _finish(run, model, dls): # judge, save, record
 
 def _letters(numbers): return "".join(chr(48 + int(o)) for o in numbers) # a character per test face, so that two records can be compared face by face
 
+# %% ../nbs/31_runs.ipynb #c4559be1
 def _record(run, model, valid, plain, test): # what stands in metrics.json
     r, last = run.recipe, "sgd" if run.recipe.sgd_epochs else "fit"
     best = max((o for o in run.history if o["stage"] == last), key=lambda o: (o["wa"], o["epoch"]))

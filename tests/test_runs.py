@@ -13,7 +13,7 @@ import torch
 from psr_fer.recipes import RECIPES, get_recipe
 from psr_fer.runs import evaluate_run, load_model, train_run
 
-TINY = ["epochs=2", "base=[[24,1]]", "size=32", "sr=[1,4]", "sr_epochs=1", "views_n=2", "batch_size=16"]
+TINY = ["epochs=2", "base=[[24,1]]", "size=32", "sr=[1,4]", "sr_epochs=1", "views=paper", "views_n=2", "batch_size=16"]
 READ = dict(labels="label.csv")
 
 

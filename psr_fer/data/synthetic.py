@@ -15,7 +15,6 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np, pandas as pd
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
-from fastai.data.core import DataLoaders
 from fastcore.basics import patch
 from fastcore.parallel import parallel
 from ..emotions import EMOTIONS, emotion, prior
@@ -700,7 +699,7 @@ def synthetic_dls(dest, # folder of the faces, drawn on first use
                   bs:int=64, # faces per batch
                   soft:bool=True, # train against the votes
                   **kwargs # further arguments of `ferplus_dls`
-                 )->DataLoaders: # train, valid, test
+                 )->"DataLoaders": # of fastai: train, valid, test
     "The drawn faces as fast DataLoaders, read by the reader of FER+."
     from psr_fer.data.ferplus import ferplus_dls # here, because drawing needs no torch
     synthetic_faces(dest, n, seed)
