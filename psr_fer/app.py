@@ -389,7 +389,7 @@ def make_app(predictors:dict # name -> Predictor; the first one finds and judges
             with gr.Column(elem_classes="part"): gr.HTML("<h2>Inside the network</h2>"); steps = gr.HTML(elem_id="inside")
         draw.click(example, None, given, show_progress="hidden")
         page = [given, seen, say, marked, which, results, shown, small, steps]
-        given.clear(nothing, None, page, show_progress="hidden")
+        given.clear(lambda: [gr.skip(), *nothing()[1:]], None, page, show_progress="hidden") # a click on the camera clears too, and its photo may be quicker than this answer
         gr.on([given.change, crop.change], upload, [given, crop, px], page, show_progress="minimal", trigger_mode="always_last").then(look, seen, steps, show_progress="minimal")
         which.input(choose, [seen, which, px], [marked, shown, small, steps], show_progress="hidden", trigger_mode="always_last").then(look, seen, steps, show_progress="minimal")
         px.change(shrink, [seen, px], small, show_progress="hidden", trigger_mode="always_last")

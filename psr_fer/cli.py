@@ -114,7 +114,7 @@ def train(
     """
     _quiet()
     from psr_fer.recipes import RECIPES, get_recipe
-    if recipe not in RECIPES and Path(recipe).is_dir() and data is None: # fine-tune the shipped weights
+    if recipe not in RECIPES and Path(recipe).exists() and data is None: # fine-tune the shipped weights
         recipe, data, init = "own-faces", Path(recipe), init or Path("default")
     if data is None: raise ValueError(f"--data is missing: give the folder of the data set, as in psr-fer train {recipe} --data FOLDER.")
     made, numbers = get_recipe(recipe, sets or ()), _seeds(seeds)
@@ -207,6 +207,7 @@ def export(
     """
     _quiet()
     from psr_fer.export import compare_on, export_model, metadata
+    if int8 and format != "onnx": raise ValueError(f"--int8 goes with --format onnx, not {format}; leave one of the two out.")
     path = export_model(run, out, format)
     about = metadata(path)
     _say(f"{path}: {path.stat().st_size/1e6:.2f} MB", f"takes {about['input']}", f"gives {about['output']}: {', '.join(about['labels'])}")

@@ -39,7 +39,7 @@ def demo_page(out, # folder
     "Write the page of a demo."
     test, results = split_of(table, "test"), {k: r.metrics["test"] for k,r in runs.items()}
     rows = {k: {**{name: 100*results[k][m] for m,name in METRICS.items()}, "parameters (M)": r.metrics["parameters"]/1e6, "minutes": r.metrics["minutes"]} for k,r in runs.items()}
-    sizes = test[["width","height"]].mean(1).to_numpy()
+    sizes = test[["width","height"]].mean(axis=1).to_numpy()
     small = int(np.argsort(sizes)[len(sizes)//50])
     parts = [("Result on the test split", html_table(pd.DataFrame(rows).T), f"{len(test)} drawn faces that neither network has seen; test-time views: {runs['PSR'].metrics['views']}. The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+."),
              ("Learning curves", plot_history({k: r.history for k,r in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),

@@ -18,7 +18,7 @@ from .emotions import EMOTIONS
 # %% ../nbs/17_figures.ipynb #e9dff275
 COLORS = dict(neutral="#999999", happiness="#E69F00", surprise="#56B4E9", sadness="#0072B2", anger="#D55E00", disgust="#009E73",
               fear="#CC79A7", contempt="#5B3A8E") # one per emotion, everywhere
-MODEL_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999") # PSR, baseline, then further ones
+MODEL_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999") # PSR, baseline, then further ones; after the last one the first again, with the next mark
 STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False,
          "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6", "grid.linewidth": .6, "axes.axisbelow": True, "legend.frameon": False,
          "figure.facecolor": "white", "savefig.dpi": 120, "savefig.bbox": "tight"}
@@ -42,6 +42,12 @@ def save(fig:Figure, # matplotlib
     "Write a figure in psr_fer's style."
     with mpl.rc_context(STYLE): fig.savefig(path)
     return path
+
+def model_look(k:int # number of the model, from 0
+              )->dict: # color and marker, arguments of `Axes.plot`
+    "How the k-th model is drawn, however many there are."
+    turn, i = divmod(k, len(MODEL_COLORS))
+    return dict(color=MODEL_COLORS[i], marker=("","o","s","^","D")[turn % 5], ms=3.5)
 
 def class_color(name # a class name
                )->str: # hex colour
@@ -99,10 +105,10 @@ def plot_history(histories # dict from the model's name to its history table (co
                 )->Figure: # matplotlib
     "Loss and validation WA over all epochs of one or several runs."
     with figure(8, 2.8, 1, 2) as (fig, (a,b)):
-        for (name,h),color in zip(histories.items(), MODEL_COLORS):
-            x = np.arange(1, len(h) + 1)
-            a.plot(x, h["train_loss"], color=color, label=f"{name}, train"); a.plot(x, h["valid_loss"], color=color, ls="--", label=f"{name}, valid")
-            b.plot(x, 100*h["wa"], color=color, label=name)
+        for k,(name,h) in enumerate(histories.items()):
+            x, look = np.arange(1, len(h) + 1), model_look(k)
+            a.plot(x, h["train_loss"], label=f"{name}, train", **look); a.plot(x, h["valid_loss"], ls="--", label=f"{name}, valid", **look)
+            b.plot(x, 100*h["wa"], label=name, **look)
             for i in np.flatnonzero(h["stage"].to_numpy()[1:] != h["stage"].to_numpy()[:-1]): # a new stage starts
                 for ax in (a,b): ax.axvline(i + 1.5, color="#bbbbbb", lw=.8, ls=":")
         a.set(title="Loss", xlabel="epoch (dotted: next stage)"); b.set(title="WA on the validation split, %", xlabel="epoch (dotted: next stage)")
@@ -111,18 +117,20 @@ def plot_history(histories # dict from the model's name to its history table (co
 
 # %% ../nbs/17_figures.ipynb #a06efb25
 def plot_confusion(results, # dict from the model's name to what `psr_fer.metrics.judge` returned
-                   classes # names, in the order of the confusion matrix
+                   classes # names, in the order of the confusion matrix; or a dict from the model's name to its names
                   )->Figure: # matplotlib
     "Confusion matrices side by side, percent of each true class (Fig. 6)."
-    n = len(classes)
-    with figure((.42*n + 1.6)*len(results), .42*n + 1.3, 1, len(results), squeeze=False) as (fig, axs):
+    classes = classes if isinstance(classes, dict) else {k: classes for k in results}
+    most = max(len(classes[k]) for k in results)
+    with figure((.42*most + 1.6)*len(results), .42*most + 1.3, 1, len(results), squeeze=False) as (fig, axs):
         for ax,(name,r) in zip(axs[0], results.items()):
+            n = len(classes[name])
             m = np.array(r["confusion"], float); m = 100*m/np.maximum(m.sum(1, keepdims=True), 1)
             ax.imshow(m, cmap="Blues", vmin=0, vmax=100); ax.grid(False)
             for i in range(n):
                 for j in range(n):
                     if m[i,j] >= .5: ax.text(j, i, f"{m[i,j]:.0f}", ha="center", va="center", fontsize=7, color="white" if m[i,j] > 55 else "#333333")
-            ax.set_xticks(range(n), classes, rotation=45, ha="right"); ax.set_yticks(range(n), classes)
+            ax.set_xticks(range(n), classes[name], rotation=45, ha="right"); ax.set_yticks(range(n), classes[name])
             ax.set(title=f"{name}: WA {100*r['wa']:.1f}, UA {100*r['ua']:.1f}", xlabel="judged", ylabel="true")
     return fig
 
@@ -156,10 +164,11 @@ def plot_by_size(sizes, # (N,) original size in pixels
     with figure(8, 2.8, 1, 2) as (fig, (a,b)):
         tables = {k: accuracy_by_size(sizes, v) for k,v in rights.items()}
         first, w = next(iter(tables.values())), .8/len(rights)
-        for k,((name,right),color) in enumerate(zip(rights.items(), MODEL_COLORS)):
-            a.bar(np.arange(len(first)) + (k - (len(rights) - 1)/2)*w, 100*tables[name]["accuracy"], w, color=color, label=name)
+        for k,(name,right) in enumerate(rights.items()):
+            look, again = model_look(k), k // len(MODEL_COLORS)
+            a.bar(np.arange(len(first)) + (k - (len(rights) - 1)/2)*w, 100*tables[name]["accuracy"], w, color=look["color"], hatch="/"*3*again, edgecolor="white" if again else None, label=name)
             acc = 100*np.cumsum(np.asarray(right, float)[order])/np.arange(1, len(order) + 1)
-            b.plot(sizes[order][20:], acc[20:], color=color, label=name) # the first twenty are too few, as in the paper
+            b.plot(sizes[order][20:], acc[20:], markevery=.2, label=name, **look) # the first twenty are too few, as in the paper
         a.set_xticks(range(len(first)), [f"{int(o.left)}-{int(o.right) - 1}\nn={n}" if o.right < 10_000 else f"{int(o.left)}+\nn={n}" for o,n in zip(first.index, first["faces"])], fontsize=7)
         a.set(title="WA by original size, %", xlabel="pixels"); b.set(title="WA of all faces up to a size, %", xlabel="original size, pixels", xscale="log")
         plain_log(b.xaxis, sizes[order][20:])

@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from torch import Tensor, fx, nn
 from .data.table import BOX, open_face
 from .emotions import EMOTIONS, IMAGENET_STATS
-from .figures import MODEL_COLORS, class_color, figure, plain_log
+from .figures import MODEL_COLORS, class_color, figure, model_look, plain_log
 from .learner import fuse_scores, raw_scores
 from .metrics import METRICS, judge
 
@@ -112,11 +112,11 @@ def plot_reduced_size(table:pd.DataFrame # as `accuracy_by_reduced_size` returns
                      )->Figure: # matplotlib
     "WA by the size that faces were reduced to; models as lines, branches of a PSR thin and broken."
     parts = _parts(table)
-    color = dict(zip(dict.fromkeys(m for m,_ in parts.values()), MODEL_COLORS))
+    models = list(dict.fromkeys(m for m,_ in parts.values()))
     with figure(6, 3) as (fig, ax):
         for c,(m,b) in parts.items():
             style = dict(lw=1, ls=("--",":","-.",(0,(6,1,1,1)))[[k for k,(o,p) in parts.items() if o == m and p].index(c) % 4], alpha=.75) if b else dict(lw=2, marker="o", ms=3.5)
-            ax.plot(table.index, 100*table[c], color=color.get(m, "#7f8fa6"), label=c, **style)
+            ax.plot(table.index, 100*table[c], label=c, **{**model_look(models.index(m)), **style})
         ax.set(title="WA by the size that faces were reduced to, %", xlabel="pixels that are left of each face (logarithmic)", xscale="log")
         plain_log(ax.xaxis, table.index, sorted(table.index))
         ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")

@@ -72,11 +72,18 @@ def branches_table(run)->pd.DataFrame: # percent
     return 100*branch_report(run.scores, run.targets, run.classes, run.model).rename(columns=METRICS)
 
 # %% ../nbs/33_report.ipynb #b112969c
+def _told_apart(runs): # as many folders of each path in its name as it takes
+    n = 1
+    while len(set(names := ["/".join(r.folder.parts[-n:]) for r in runs])) < len(runs): n += 1
+    for r,name in zip(runs, names): r.name = name
+    return runs
+
 def _with_faces(runs, data): # parts that need the pictures
     about = runs[0].about
     test = split_of(table_of(about, data), "test")
-    if len(test) != len(runs[0].targets): raise ValueError(f"{data} has {len(test):,} test faces, the run {runs[0].name} was judged on {len(runs[0].targets):,}; give the data set of the run.")
-    sizes, parts = test[["width","height"]].mean(1).to_numpy(), []
+    for r in runs:
+        if len(test) != len(r.targets): raise ValueError(f"{data} has {len(test):,} test faces, the run {r.name} was judged on {len(r.targets):,}; give the data set of the runs, or report that run alone.")
+    sizes, parts = test[["width","height"]].mean(axis=1).to_numpy(), []
     if len(set(sizes)) > 1: parts.append(("Accuracy by original size", plot_by_size(sizes, {r.name: r.right()["fused"] for r in runs}), ""))
     wrong = np.flatnonzero(~runs[0].right()["fused"])
     wrong = wrong[np.argsort(-runs[0].probabilities[wrong].max(1), kind="stable")][:18]
@@ -90,10 +97,10 @@ def report(runs, # run folders
            data=None # folder of the data set, for sizes and the most wrong faces
           )->Path: # the page
     "Write a page about one or several finished runs."
-    runs = [Finished(o) for o in runs]
+    runs = _told_apart([Finished(o) for o in dict.fromkeys(Path(o).resolve() for o in runs)])
     parts = [("Test split", html_table(metrics_table(runs)), f"In parentheses 95 % intervals by bootstrap over the test faces. {html.escape(runs[0].metrics['selected'])}."),
              *([("Face by face", html_table(differences_table(runs)), "Difference of WA in points, paired bootstrap over the same faces.")] if len(runs) > 1 else []),
-             ("Recall per class, %", html_table(recall_table({r.name: r.metrics["test"] for r in runs})), ""), ("Confusion", plot_confusion({r.name: r.metrics["test"] for r in runs}, runs[0].classes), "Percent of each true class."),
+             ("Recall per class, %", html_table(recall_table({r.name: r.metrics["test"] for r in runs})), ""), ("Confusion", plot_confusion({r.name: r.metrics["test"] for r in runs}, {r.name: r.classes for r in runs}), "Percent of each true class."),
              ("Calibration", plot_reliability(runs), "Bars below the dashed line: more confident than right."),
              ("Learning curves", plot_history({r.name: r.history for r in runs}), ""), *((f"Learning rates: {r.name}", plot_rates(r), "") for r in runs),
              *((f"Branches of {r.name}, %", html_table(branches_table(r)), "") for r in runs if "branches" in r.metrics["test"]), *(_with_faces(runs, data) if data else [])]

@@ -338,7 +338,7 @@ def _right_share(finished): # "fused" and each branch -> (N,) share of the seeds
     return {k: np.mean([o[k] for o in each], 0) for k in each[0]}
 
 def _by_size(test, correct): # cumulative accuracy; the paper looks at faces below 100 px
-    sizes = test[["width","height"]].mean(1).to_numpy()
+    sizes = test[["width","height"]].mean(axis=1).to_numpy()
     if len(set(sizes)) == 1: raise ValueError(f"all faces of this data set have {sizes[0]:.0f} pixels; use `reduced`, which makes them smaller")
     return by_size(sizes, correct, limit=100 if (sizes < 100).sum() > 200 else None, skip=min(20, len(sizes)//4))
 

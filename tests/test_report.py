@@ -151,7 +151,6 @@ def test_the_most_wrong_faces_are_wrong_and_surest_first(figures):
     for o in titles: assert o.splitlines()[0] != o.splitlines()[1].removeprefix("not ")
 
 
-@pytest.mark.xfail(strict=True, reason="figures.plot_history and plot_by_size stop after the five colours of MODEL_COLORS")
 def test_six_runs(runs, monkeypatch, tmp_path):
     seen = {}
     monkeypatch.setattr(pages, "picture", lambda fig, alt: seen.update({alt: fig}) or "")
@@ -161,7 +160,6 @@ def test_six_runs(runs, monkeypatch, tmp_path):
     assert [len(o.get_lines()) for o in seen["Learning curves"].axes] == [12, 6]
 
 
-@pytest.mark.xfail(strict=True, reason="tables and figures go by the name of the folder, so the second run takes the place of the first")
 def test_runs_of_one_name_are_told_apart(runs, tmp_path):
     for i in "xy": shutil.copytree(runs[1], tmp_path/i/"plain")
     page = report([tmp_path/"x"/"plain", tmp_path/"y"/"plain"], tmp_path/"r.html").read_text(encoding="utf-8")
