@@ -7,10 +7,12 @@ __all__ = ['DiscriminativeRates', 'EMA', 'make_loss', 'psr_learner', 'baseline_l
 
 # %% ../nbs/20_learner.ipynb #e45226ac
 from collections.abc import Callable
+from functools import lru_cache
 import pandas as pd, torch
 from torch import Tensor, nn
 from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler
+from fastai.imports import dispatch
 from fastai.learner import Learner
 from fastai.optimizer import Adam
 from fastcore.basics import patch
@@ -18,6 +20,7 @@ from fastcore.foundation import L
 import fastai.callback.schedule # fit_one_cycle, lr_find
 import fastai.callback.progress # noqa: F401 - the progress bar
 from .augment import random_homography, warp_batch
+from .data.table import show_results
 from .emotions import AUGMENTS, PAPER_RATES, is_emotion, prior
 from .losses import CELoss, LSLoss, PDLSLoss
 from .metrics import macro_f1, ua, wa
@@ -141,7 +144,13 @@ def image_size(dls # fastai DataLoaders
     cache = getattr(dls.train, "cache", None)
     return tuple(cache.size) if cache is not None else tuple(dls.one_batch()[0].shape[-2:])
 
+@lru_cache(1)
+def _show_faces(): # fastai's `show_results` of pictures, and ours for votes
+    import fastai.vision.learner # noqa: F401 - here, since it imports timm
+    dispatch(show_results) # and after it: of two methods that fit, the last one is taken
+
 def _learner(dls, model, loss, alpha, rates, metrics, opt_func, cbs, kwargs):
+    _show_faces()
     cbs = [*([] if rates is False else [DiscriminativeRates(rates)]), *L(cbs)]
     return Learner(dls, model, loss_func=make_loss(loss, dls.vocab, alpha), splitter=split_blocks, metrics=[wa, ua, macro_f1] if metrics is None else metrics,
         opt_func=opt_func, cbs=cbs, **kwargs)

@@ -17,7 +17,10 @@ def _wa(targ, pred): return skm.accuracy_score(targ, pred)
 def _ua(targ, pred): return skm.recall_score(targ, pred, labels=np.unique(targ), average="macro", zero_division=0)
 def _macro_f1(targ, pred): return skm.f1_score(targ, pred, average="macro", zero_division=0)
 
-def _metric(func, name): return AccumMetric(func, dim_argmax=-1, flatten=False, to_np=True, invert_arg=True, name=name)
+class _Metric(AccumMetric): # votes as targets (the training split of FER+) count as their largest share
+    def accum_values(self, preds, targs, learn=None): super().accum_values(preds, targs.argmax(-1) if targs.ndim > 1 else targs, learn)
+
+def _metric(func, name): return _Metric(func, dim_argmax=-1, flatten=False, to_np=True, invert_arg=True, name=name)
 
 wa = _metric(_wa, "wa") # fastai metric: share of faces judged right, in [0,1]
 ua = _metric(_ua, "ua") # fastai metric: mean recall of the classes that occur, in [0,1]

@@ -45,6 +45,7 @@ def test_help_needs_no_torch(args):
     (("reproduce", "table5", "--data", ".", "--recipe", "huge"), "none of lite, paper, authors"),
     (("report", "nowhere"), "is no finished run"),
     (("export", "nowhere"), "is not there; a checkpoint is"),
+    (("export", "default", "--format", "safetensors", "--int8", "."), "--int8 goes with --format onnx"),
     (("train-sr", "--data", "nowhere"), "there is no such folder"),
     (("draw", "faces", "--splits", "1,2"), "must be three shares"),
     (("draw", "faces", "--splits", "most,of,it"), "must be three shares"),

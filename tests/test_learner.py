@@ -1,4 +1,6 @@
 """Metrics against scikit-learn; the learners with fastai's own tools; test-time views."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import sklearn.metrics as skm
@@ -9,7 +11,7 @@ from fastai.learner import Learner
 from psr_fer.data.ferplus import ferplus_dls
 from psr_fer.emotions import EMOTIONS
 from psr_fer.learner import EMA, baseline_learner, fuse_scores, make_loss, psr_learner, tta_scores
-from psr_fer.metrics import judge
+from psr_fer.metrics import judge, wa
 
 SMALL = dict(sr=dict(n_resblocks=1, n_feats=4))
 
@@ -64,6 +66,25 @@ def test_fastai_tools_work(learn, dls, faces, tmp_path):
     assert preds.shape == (len(dls.valid_ds), 8) and lr.valley > 0
     learn.show_results(max_n=2)
     dls.show_batch(max_n=2)
+
+
+def test_results_and_metrics_of_a_split_with_votes(learn, dls):
+    import matplotlib.pyplot as plt
+    y = dls.train.one_batch()[1]
+    assert y.ndim == 2 # votes
+    for i in (0, 1):
+        plt.close("all")
+        learn.show_results(ds_idx=i, max_n=4)
+        assert len(plt.get_fignums()) == 1 and sum(bool(ax.images) for ax in plt.gcf().axes) == 4 # one figure with all faces
+        titles = [ax.get_title().splitlines() for ax in plt.gcf().axes]
+        assert all(len(o) == 2 and o[0].split()[0] in EMOTIONS and o[1] in EMOTIONS for o in titles)
+    plt.close("all")
+    with learn.no_bar():
+        assert 0 <= learn.validate(0)[1] <= 1
+        preds, y = learn.get_preds(0)
+    wa.reset()
+    wa.accumulate(SimpleNamespace(pred=preds, y=y, to_detach=learn.to_detach))
+    assert wa.value == pytest.approx(skm.accuracy_score(y.argmax(1), preds.argmax(1)))
 
 
 def test_validation_loss_of_the_pyramid_is_the_fused_likelihood(learn, dls):

@@ -260,15 +260,17 @@ def colours(root): # three classes that a plain eye tells apart
     return root
 
 
-def test_fine_tuning_from_the_shipped_weights(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("given", ["my faces", "my faces/list.csv"])
+def test_fine_tuning_from_the_shipped_weights(given, tmp_path, monkeypatch, capsys):
     "psr-fer train my-faces, one epoch; Predictor answers with the names of the folders."
     import sys
     from psr_fer.checkpoints import load_model
     from psr_fer.cli import main
     from psr_fer.predict import Predictor
     colours(tmp_path/"my faces")
+    if given.endswith("csv"): write(tmp_path/given, [("path", "label"), *((o.relative_to(tmp_path/"my faces").as_posix(), o.parent.name) for o in sorted((tmp_path/"my faces").rglob("*.png")))], encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["psr-fer", "train", "my faces", "--out", "run", "--set", "epochs=1", "--set", "batch_size=8", "--set", "views_n=1"])
+    monkeypatch.setattr(sys, "argv", ["psr-fer", "train", given, "--out", "run", "--set", "epochs=1", "--set", "batch_size=8", "--set", "views_n=1"])
     with pytest.raises(SystemExit) as e: main()
     printed = capsys.readouterr()
     assert not e.value.code, printed.err

@@ -20,6 +20,7 @@ from fastai.data.all import Category, DataBlock, DataLoaders, IntToFloatTensor, 
 from fastai.torch_core import TensorBase, default_device
 from fastai.vision.augment import Resize, ResizeMethod
 from fastai.vision.core import PILImage, TensorImage
+from fastai.vision.data import get_grid
 from ..augment import augmentation, imagenet_normalize
 from ..emotions import EMOTIONS
 
@@ -297,6 +298,14 @@ class HardLabel(DisplayedTransform):
                 ): self.vocab, self.c = L(list(classes)), len(classes)
     def encodes(self, row): return row if isinstance(row, TensorShares) else TensorCategory(self.vocab.index(getattr(row, "label", row)))
     def decodes(self, o:TensorCategory): return Category(self.vocab[int(o)])
+
+# %% ../../nbs/01_data.table.ipynb #679f4cf8
+def show_results(x:TensorImage, y:TensorShares, samples, outs, ctxs=None, max_n=10, nrows=None, ncols=None, figsize=None, **kwargs): # `psr_fer.learner` makes it part of fastai's dispatch
+    if ctxs is None: ctxs = get_grid(min(len(samples), max_n), nrows=nrows, ncols=ncols, figsize=figsize)
+    for (face,truth),(judged,),ax,_ in zip(samples, outs, ctxs, range(max_n)):
+        face.show(ctx=ax, **kwargs); truth.show(ctx=ax, **kwargs)
+        judged.show(ctx=ax, color="green" if truth.startswith(judged) else "red", **kwargs)
+    return ctxs
 
 # %% ../../nbs/01_data.table.ipynb #27e6ff23
 class OpenFace(Transform):
