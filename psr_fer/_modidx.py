@@ -59,6 +59,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'psr_fer.bench._hand_back': ('bench.html#_hand_back', 'psr_fer/bench.py'),
                                'psr_fer.bench._lines': ('bench.html#_lines', 'psr_fer/bench.py'),
                                'psr_fer.bench._measure': ('bench.html#_measure', 'psr_fer/bench.py'),
+                               'psr_fer.bench._pyramid': ('bench.html#_pyramid', 'psr_fer/bench.py'),
                                'psr_fer.bench._sync': ('bench.html#_sync', 'psr_fer/bench.py'),
                                'psr_fer.bench.bench_model': ('bench.html#bench_model', 'psr_fer/bench.py'),
                                'psr_fer.bench.fast_dtype': ('bench.html#fast_dtype', 'psr_fer/bench.py'),

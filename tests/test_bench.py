@@ -27,6 +27,13 @@ def test_table_of_a_small_model():
     with pytest.raises(ValueError, match="tasks holds 'both'"): bench_model(tasks=("both",), log=None)
 
 
+def test_where_two_steps_of_two_are_too_many_they_are_smaller():
+    args = dict(batches=(2,), tasks=("predict",), seconds=0, device="cpu", log=None)
+    t = bench_model("vgg16", sizes=(96,), ksteps=(1, 2), model_args=dict(sr=dict(n_resblocks=1, n_feats=4)), **args)
+    assert dict(zip(t["kstep"], t["step"])) == {1: 2, 2: 1.5}
+    with pytest.raises(ValueError, match="too small"): bench_model("vgg16", sizes=(96,), ksteps=(2,), model_args=dict(step=2), **args)
+
+
 def test_operations_are_counted():
     layer = torch.nn.Linear(100, 50).eval()
     assert gflop_per_image(layer, torch.randn(4, 100)) == pytest.approx(2*100*50/1e9)
