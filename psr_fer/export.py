@@ -161,6 +161,11 @@ def _onnx_runner(path):
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda x: session.run(None, {"faces": np.ascontiguousarray(x, np.float32)})[0]
 
+def _run_module(module): # torch module -> function of arrays
+    def run(x):
+        with torch.no_grad(): return module(torch.from_numpy(np.ascontiguousarray(x, np.float32))).numpy()
+    return run
+
 def runner(path, # exported file, or a checkpoint or run folder
            lean:bool=True # of a checkpoint, see `Deployed`
           )->Callable: # (B,3,H,W) float32 array in [0,1] -> (B,C) float32 array
@@ -173,9 +178,7 @@ def runner(path, # exported file, or a checkpoint or run folder
     except (ValueError, OSError): raise
     except Exception as e: # of onnxruntime and torch.export
         raise ValueError(f"{path} cannot be run ({type(e).__name__}: {(str(e).strip() or '?').splitlines()[0][:200]}); export it again.") from e
-    def run(x):
-        with torch.no_grad(): return module(torch.from_numpy(np.ascontiguousarray(x, np.float32))).numpy()
-    return run
+    return _run_module(module)
 
 # %% ../nbs/41_export.ipynb #6b1c2a6f
 _json_keys, _text_keys = ("labels","size","mean","std","temperature","grey","margin"), ("version","input","preprocessing","output","quantization")
@@ -319,6 +322,12 @@ def _faces_of(about, data): # function: split, number or None -> pixels in [0,1]
         return np.repeat(x, 3, 1) if x.shape[1] == 1 else x, t["label"].map(about["classes"].index).to_numpy()
     return faces
 
+def _branch_by_branch(run): # as the authors run theirs; see `PlainPSR`
+    from psr_fer.bench import PlainPSR
+    model, about = load_model(run)
+    return _run_module(Deployed(PlainPSR(model), about, False).eval())
+
+# %% ../nbs/41_export.ipynb #ab249b0e
 def compare_on(run, # run folder or checkpoint
                onnx_file, # its ONNX file; the int8 file goes beside it
                data, # folder of the data set
@@ -333,7 +342,9 @@ def compare_on(run, # run folder or checkpoint
     say(f"calibrating with {n} validation faces")
     small = quantize(onnx_file, faces("valid", n)[0], Path(onnx_file).with_suffix(".int8.onnx"), method)
     say(f"{small}: comparing on the test faces")
-    return compare_exports({"PyTorch": (weights, runner(weights, lean=False)), "PyTorch, folded": (weights, runner(weights)), "ONNX": onnx_file, "ONNX int8": small}, *faces("test"), **kwargs)
+    ways = {"PyTorch": (weights, runner(weights, lean=False)), "PyTorch, folded": (weights, runner(weights)), "ONNX": onnx_file, "ONNX int8": small}
+    if load_model(run)[1]["model"] == "PSR": ways = {"PyTorch, branch by branch": (weights, _branch_by_branch(run)), **ways}
+    return compare_exports(ways, *faces("test"), **kwargs)
 
 # %% ../nbs/41_export.ipynb #ed3f8e58
 def push_to_hub(run, # run folder or checkpoint

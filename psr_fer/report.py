@@ -92,6 +92,8 @@ def _with_faces(runs, data): # parts that need the pictures
     if len(rows): parts.append((f"Most wrong faces of {runs[0].name}", plot_faces(test, rows, titles), "What the raters saw, what the network said, and how sure it was. Pictures of the data set: keep this page on your machine."))
     return parts
 
+
+# %% ../nbs/33_report.ipynb #c31e7372
 def report(runs, # run folders
            out="report.html", # file to write
            data=None # folder of the data set, for sizes and the most wrong faces

@@ -19,10 +19,10 @@ from .data.overview import counts_beside_paper, read_dataset
 from .data.table import dls_from_table, label_prior, split_of
 from .emotions import EMOTIONS, prior
 from .figures import MODEL_COLORS, figure, plot_classes, plot_confusion, plot_sizes, sample_grid, save
-from .interpret import accuracy_by_reduced_size, by_size, discrepancy, gains, plot_cumulative, plot_discrepancy, plot_faces, plot_reduced_size, resampled_means
+from .interpret import by_size, discrepancy, gains, mean_by_reduced_size, plot_cumulative, plot_discrepancy, plot_faces, plot_reduced_size, resampled_means, right_by_reduced_size
 from .learner import psr_learner, baseline_learner
 from .metrics import METRICS
-from .pages import html_table, page
+from .pages import html_table, page, picture
 from .recipes import RECIPES, Recipe, change, changes_of
 from .runs import Finished, Run, build, dataset_table, fit_stage, record_file, record_name, train_run
 from . import runs as _runs
@@ -101,7 +101,8 @@ def experiment_cells(name:str, # key of `EXPERIMENTS`
 
 def _claims(name, cells):
     if name != "fig10": return EXPERIMENTS[name].claims
-    return (Claim("Sharing no low-level layer is better than sharing all", cells[min(5, len(cells) - 1)].key, "pos0"),)
+    far = min(5, len(cells) - 1)
+    return (Claim(f"Keeping the first {far} convolutions apart (pos = {far}) is better than sharing all (pos = 0)", cells[far].key, "pos0"),)
 
 # %% ../nbs/32_reproduce.ipynb #d1a28f96
 def recipe_for(dataset:str, # key of recipes
@@ -246,6 +247,13 @@ def _right(record): # (N,) bool from the record's predictions
     letters = np.frombuffer(record["predictions"].encode(), np.uint8), np.frombuffer(record["targets"].encode(), np.uint8)
     return letters[0] == letters[1]
 
+def _compared(rights_a, rights_b): # of (N,) bool, one per seed; see `judge_claim`
+    a, b = (np.mean(o, 0) for o in (rights_a, rights_b))
+    by_seed = [100*float((p - 1.*q).mean()) for p,q in zip(rights_a, rights_b)]
+    points, (low, high) = 100*float((a - b).mean()), (100*np.quantile(resampled_means(a - b), (.025,.975))).tolist()
+    verdict = "held" if low > 0 and min(by_seed) > 0 else "failed" if high < 0 and max(by_seed) < 0 else "open" # the interval knows faces, not seeds
+    return dict(verdict=verdict, points=points, low=low, high=high, by_seed=by_seed, seeds=min(len(rights_a), len(rights_b)))
+
 def judge_claim(claim:Claim, # of an experiment
                 records_a:list, # records of the cell that is said to be better, one per seed
                 records_b:list # of the other
@@ -254,11 +262,7 @@ def judge_claim(claim:Claim, # of an experiment
     if not records_a or not records_b: return dict(claim=claim.text, verdict="not run", paper=claim.paper, seeds=0)
     same = {o["targets"] for o in records_a + records_b} # training and validation faces may differ from seed to seed
     if len(same) > 1: raise ValueError(f"'{claim.text}' compares records of different faces; they need the same data set and protocol.")
-    a, b = (np.mean([_right(o) for o in r], 0) for r in (records_a, records_b))
-    by_seed = [100*float((_right(p) - 1.*_right(q)).mean()) for p,q in zip(records_a, records_b)]
-    points, (low, high) = 100*float((a - b).mean()), (100*np.quantile(resampled_means(a - b), (.025,.975))).tolist()
-    verdict = "held" if low > 0 and min(by_seed) > 0 else "failed" if high < 0 and max(by_seed) < 0 else "open" # the interval knows faces, not seeds
-    return dict(claim=claim.text, verdict=verdict, points=points, low=low, high=high, by_seed=by_seed, paper=claim.paper, seeds=min(len(records_a), len(records_b)))
+    return dict(claim=claim.text, paper=claim.paper, **_compared([_right(o) for o in records_a], [_right(o) for o in records_b]))
 
 # %% ../nbs/32_reproduce.ipynb #f8639e62
 def rows_of(name:str, # key of `EXPERIMENTS`
@@ -343,9 +347,12 @@ def _by_size(test, correct): # cumulative accuracy; the paper looks at faces bel
     return by_size(sizes, correct, limit=100 if (sizes < 100).sum() > 200 else None, skip=min(20, len(sizes)//4))
 
 def _both(psr, base): return {k: _right_share(o)["fused"] for k,o in (("PSR", psr), ("baseline", base))}
-def _reduced(psr, base, table): # mean over the seeds
+def _reduced(psr, base, table): # mean over the seeds; attrs: the claim at each size
     test = dls_from_table(table, size=tuple(psr[0].model.size), augment=None)[2]
-    return sum(accuracy_by_reduced_size({"PSR": p.model, "baseline": b.model}, test) for p,b in zip(psr, base))/min(len(psr), len(base))
+    seeds = [{"PSR": right_by_reduced_size(p.model, test), "baseline": right_by_reduced_size(b.model, test)} for p,b in zip(psr, base)]
+    out = sum(map(mean_by_reduced_size, seeds))/len(seeds)
+    out.attrs["claims"] = [dict(claim=f"At {px} pixels PSR is more accurate than the base-line", paper=None, **_compared(*([o[k][px]["fused"] for o in seeds] for k in ("PSR","baseline")))) for px in out.index]
+    return out
 
 _NUMBERS = dict(fig7=lambda p, b, t: _by_size(split_of(t, "test"), _both(p, b)), fig8=lambda p, b, t: discrepancy(_by_size(split_of(t, "test"), _both(p, b))),
                 fig9=lambda p, b, t: _by_size(split_of(t, "test"), _right_share(p)), reduced=_reduced)
@@ -372,13 +379,13 @@ def plot_numbers(name:str, # as above
 def read_numbers(results, # folder of the ledger
                  name:str, # as above
                  dataset:str # key of recipes
-                )->pd.DataFrame: # None when it was not run; attrs: seeds, recipes, command
+                )->pd.DataFrame: # None when it was not run; attrs: seeds, recipes, command, claims
     "The numbers of a figure that stand in the ledger."
     file = Path(results)/f"{name}-{dataset}.json"
     if not file.exists(): return None
     d = json.loads(file.read_text(encoding="utf-8"))
     out = pd.DataFrame(d["data"], d["index"], d["columns"]).rename_axis("pixels")
-    out.attrs.update({k: d[k] for k in ("seeds","recipes","command")})
+    out.attrs.update({k: d[k] for k in ("seeds","recipes","command")}, claims=d.get("claims", []))
     return out
 
 # %% ../nbs/32_reproduce.ipynb #1c57c6bd
@@ -393,7 +400,7 @@ def _draw(name, psr, base, table, where, about): # figure, its numbers kept in t
     if name in ("fig6","fig12"): return (_fig6 if name == "fig6" else _fig12)(psr, base, table)
     numbers = figure_numbers(name, psr, base, table)
     seeds = [p.metrics["seed"] for p,_ in zip(psr, base)]
-    write_json(where, dict(name=name, seeds=seeds, **about, **numbers.round(6).to_dict("split")))
+    write_json(where, dict(name=name, seeds=seeds, **about, **numbers.round(6).to_dict("split"), claims=numbers.attrs.get("claims", [])))
     return plot_numbers(name, numbers)
 
 def draw(names, # of `FIGURE_NAMES` and fig10
@@ -559,18 +566,21 @@ def results_markdown(results="results" # folder of the ledger
         out += [f"## {_heading(s)}", "", line(t.columns), line(["---"]*t.shape[1]), *map(line, t.to_numpy()), "", *(f"- {claim_line(c)}" for c in s["claims"]), "", *(f"    {o}" for o in commands), ""]
     for heading,numbers,name in _sizes(results):
         if name != "reduced": continue # the others have a row per pixel: see the page
-        out += [f"## {heading}", "", line(["pixels", *numbers.columns]), line(["---"]*(len(numbers.columns) + 1)), *(line([k, *(f"{100*o:.2f}" for o in v)]) for k,v in zip(numbers.index, numbers.to_numpy())), ""]
+        out += [f"## {heading}", "", line(["pixels", *numbers.columns]), line(["---"]*(len(numbers.columns) + 1)), *(line([k, *(f"{100*o:.2f}" for o in v)]) for k,v in zip(numbers.index, numbers.to_numpy())), "", *(f"- {claim_line(c)}" for c in numbers.attrs["claims"]), ""]
     return "\n".join(out)
 
 # %% ../nbs/32_reproduce.ipynb #04f272e9
+def _claim_list(claims):
+    rows = "".join(f"<li class={c['verdict'].split()[0]}>{html.escape(claim_line(c))}</li>" for c in claims)
+    return f"<ul>{rows}</ul>" if rows else ""
+
 def results_html(results="results" # folder of the ledger
                 )->str: # a self-contained page
     "The ledger as a page."
     parts = []
     for s in sections(read_ledger(results)):
-        claims = "".join(f"<li class={c['verdict'].split()[0]}>{html.escape(claim_line(c))}</li>" for c in s["claims"])
-        parts.append((_heading(s), html_table(section_table(s), text=True) + f"<ul>{claims}</ul>", ""))
-    parts += [(heading, plot_numbers(name, numbers), html.escape(numbers.attrs["command"])) for heading,numbers,name in _sizes(results)]
+        parts.append((_heading(s), html_table(section_table(s), text=True) + _claim_list(s["claims"]), ""))
+    parts += [(heading, picture(plot_numbers(name, numbers), heading) + _claim_list(numbers.attrs["claims"]), f"<code>{html.escape(numbers.attrs['command'])}</code>") for heading,numbers,name in _sizes(results)]
     return page("Results", html.escape(_INTRO), parts)
 
 def render_results(results="results" # folder of the ledger

@@ -16,7 +16,7 @@ from torch import nn
 from psr_fer.data.table import dls_from_table, finish_table
 from psr_fer.emotions import IMAGENET_STATS
 from psr_fer.interpret import (_map_layer, accuracy_by_reduced_size, attention_map, bootstrap_difference, bootstrap_metric, branch_predictions, branch_report, by_size,
-                               discrepancy, gains, pixels, plot_attention, plot_cumulative, plot_discrepancy, plot_faces, plot_reduced_size, plot_stn, reduced_size_scores,
+                               discrepancy, gains, mean_by_reduced_size, pixels, plot_attention, plot_cumulative, plot_discrepancy, plot_faces, plot_reduced_size, plot_stn, reduced_size_scores, right_by_reduced_size,
                                shrink_faces, stn_effect)
 from psr_fer.learner import tta_scores
 from psr_fer.metrics import judge
@@ -115,6 +115,9 @@ def test_accuracy_by_reduced_size(dls):
     with torch.no_grad(): want = judge(psr.fuse(sized[6]), y, CLASSES)["wa"]
     assert t["PSR"][6] == pytest.approx(want)
     assert t["PSR: SR x2"][6] == pytest.approx((sized[6][:,1].argmax(1) == y).double().mean().item())
+    right = right_by_reduced_size(psr, dls[2], (24, 6))
+    assert right[6]["fused"].dtype == bool and right[6]["fused"].tolist() == (psr.fuse(sized[6]).argmax(1) == y).tolist()
+    pd.testing.assert_frame_equal(mean_by_reduced_size(dict(PSR=right)), t[[o for o in t if o != "baseline"]])
     ax, = plot_reduced_size(t).axes
     assert [o.get_label() for o in ax.lines] == list(t)
     np.testing.assert_allclose(ax.lines[4].get_ydata(), 100*t["baseline"])

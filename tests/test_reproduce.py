@@ -131,7 +131,11 @@ def test_from_nothing_to_figures_and_on_again(faces, tmp_path):
     assert list(numbers) == ["PSR", "PSR: 1/2", "PSR: SR x2", "PSR: original", "baseline"] and numbers.attrs["seeds"] == [0] and numbers.to_numpy().max() <= 1
     records = {k: o["test"]["wa"] for (k, _), o in read_ledger(tmp_path/"results").items()}
     assert numbers["baseline"].iloc[0] == pytest.approx(next(v for k, v in records.items() if "baseline" in k))  # all pixels of the network are left
+    claims = numbers.attrs["claims"] # each size, judged face by face
+    assert [o["claim"].split()[1] for o in claims] == [str(o) for o in numbers.index] and all(o["low"] <= o["points"] <= o["high"] and o["seeds"] == 1 for o in claims)
+    np.testing.assert_allclose([o["points"] for o in claims], 100*(numbers["PSR"] - numbers["baseline"]), atol=1e-3)
     page = (tmp_path/"results"/"index.html").read_text()
+    assert page.count("At 48 pixels PSR is more accurate than the base-line: ") == 1
     assert page.count("<img") == 4 and "http" not in page.replace("http-equiv", "") and "WA of test faces reduced" in (tmp_path/"results"/"README.md").read_text()
     assert read_numbers(tmp_path/"results", "fig7", "rafdb") is None
     said.clear()
