@@ -205,7 +205,7 @@ def bench_model(arch:str="vgg16_bn",  # base network
     log = log or (lambda *a: None)
     bad = [o for o in tasks if o not in ("train", "predict")]
     if bad: raise ValueError(f"tasks holds {bad[0]!r}; it may hold 'train' and 'predict'.")
-    log(machine(device)); log(_HEADER); rows = []
+    about = machine(device); log(about); log(_HEADER); rows = []
     for size in sizes:
         for kstep in ksteps:
             model = _pyramid(arch, size, kstep, **(model_args or {})).to(device)
@@ -214,7 +214,7 @@ def bench_model(arch:str="vgg16_bn",  # base network
                 gflop = gflop_per_image(copy.deepcopy(model), torch.randn(2, 3, size, size, device=device))
                 for bs in batches:
                     if bs > 1 or task == "predict": rows += _lines(model, task, size, kstep, bs, gflop, device, seconds, compiled, log)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(arch=arch, machine=about)
 
 # %% ../nbs/22_bench.ipynb #52bbcd69
 def profile_call(f,      # called without arguments

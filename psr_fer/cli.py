@@ -34,6 +34,17 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows and files out and say how many, instead of stopping.")]
 Sets = Annotated[Optional[List[str]], typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; may be given several times.")]
 
+# %% ../nbs/50_cli.ipynb #5a390ee2
+def _csv_file(path:Optional[Path]): # typer callback: complain before the work
+    if path is None: return None
+    if path.suffix != ".csv" or path.is_dir(): raise ValueError(f"{path} is to be a CSV file; give a name that ends in .csv.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+def _write_csv(path, table):
+    from psr_fer.checkpoints import write_whole
+    write_whole(path, table.to_csv(index=False))
+
 # %% ../nbs/50_cli.ipynb #7773c204
 @app.command()
 def demo(
@@ -200,18 +211,24 @@ def export(
     format: Annotated[str, typer.Option(help="onnx, torch.export or safetensors.")] = "onnx",
     out: Annotated[Optional[Path], typer.Option(help="File to write. [default: beside the weights]")] = None,
     int8: Annotated[Optional[Path], typer.Option(help="ONNX: folder of the data set, whose validation faces calibrate an int8 file beside the other; both are compared.")] = None,
+    table: Annotated[Optional[Path], typer.Option(help="CSV file for the comparison of --int8.", callback=_csv_file)] = None,
 ):
     """Write a model for other programs: pixels in, probabilities out, labels and normalisation inside.
 
     Example: psr-fer export runs/ferplus-lite__s0 --format onnx
     """
     _quiet()
+    from psr_fer.bench import machine
     from psr_fer.export import compare_on, export_model, metadata
     if int8 and format != "onnx": raise ValueError(f"--int8 goes with --format onnx, not {format}; leave one of the two out.")
+    if table and not int8: raise ValueError("--table is for the comparison that --int8 makes; add --int8 DATA.")
     path = export_model(run, out, format)
     about = metadata(path)
     _say(f"{path}: {path.stat().st_size/1e6:.2f} MB", f"takes {about['input']}", f"gives {about['output']}: {', '.join(about['labels'])}")
-    if int8: _say(compare_on(run, path, int8, _say).round(3).to_string())
+    if not int8: return
+    compared = compare_on(run, path, int8, _say)
+    _say(compared.round(3).to_string())
+    if table: _write_csv(table, compared.rename_axis("variant").reset_index().assign(run=str(run), machine=machine("cpu")))
 
 # %% ../nbs/50_cli.ipynb #b27cc6f8
 @app.command("app")
@@ -325,7 +342,7 @@ def bench_model(
     batches: Annotated[str, typer.Option(help="Faces at a time, with commas; a training step needs 2 or more.")] = "64,1",
     compiled: Annotated[bool, typer.Option("--compiled", help="Also through torch.compile.")] = False,
     seconds: Annotated[float, typer.Option(help="Measuring time of each line.", min=0)] = 2.,
-    out: Annotated[Optional[Path], typer.Option(help="CSV file for the table.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="CSV file for the table.", callback=_csv_file)] = None,
 ):
     """Time, memory and operations of a training step and of a prediction, beside the plain assembly in the same run.
 
@@ -337,7 +354,7 @@ def bench_model(
         try: return tuple(int(o) for o in text.split(","))
         except ValueError: raise ValueError(f"--{name} {text!r} must be whole numbers with commas, as in --{name} 96,100.") from None
     table = measure(arch, numbers("sizes", sizes), numbers("ksteps", ksteps), numbers("batches", batches), compiled=compiled, seconds=seconds, log=_say)
-    if out: table.to_csv(out, index=False)
+    if out: _write_csv(out, table)
 
 # %% ../nbs/50_cli.ipynb #5679944a
 def _join_numbers(args): # --seeds 0 1 2 -> --seeds "0 1 2"

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from psr_fer.cli import main
@@ -51,6 +52,8 @@ def test_help_needs_no_torch(args):
     (("draw", "faces", "--splits", "most,of,it"), "must be three shares"),
     (("reproduce", "table5", "--data", ".", "--set", "epoch=2"), "did you mean 'epochs'?"),
     (("bench", "model", "--sizes", "many"), "must be whole numbers with commas"),
+    (("bench", "model", "--out", "table.txt"), "a name that ends in .csv"),
+    (("export", "default", "--table", "table.csv"), "add --int8 DATA"),
 ])
 def test_bad_input_gets_a_sentence(psr_fer, tmp_path, args, words):
     code, _, err = psr_fer(*args)
@@ -67,6 +70,13 @@ def test_data_reads_counts_and_draws(psr_fer, faces, tmp_path):
     code, out, _ = psr_fer("data", faces, "--labels", "label.csv")
     assert code == 0 and "FER+: picture folders with label.csv" in out and "Table 3:" in out and "Table 2:" in out
     assert sorted(o.name for o in (tmp_path/"figures").iterdir()) == ["classes.png", "samples.png", "sizes.png"]
+
+
+def test_bench_keeps_its_table(psr_fer, tmp_path):
+    code, out, _ = psr_fer("bench", "model", "--arch", "vgg8_bn", "--sizes", 48, "--ksteps", 1, "--batches", "2", "--seconds", 0, "--out", "kept/table.csv")
+    t = pd.read_csv(tmp_path/"kept"/"table.csv")
+    assert code == 0 and len(out.splitlines()) == len(t) + 2 and set(t["task"]) == {"train", "predict"} and set(t["arch"]) == {"vgg8_bn"}
+    assert t["machine"].iloc[0] == out.splitlines()[0] and f"{t['ms_per_image'].iloc[0]:.2f}" in out
 
 
 def test_draw_makes_a_data_set_once(psr_fer, tmp_path):
