@@ -6,7 +6,7 @@ __all__ = ['time_call', 'matmul_peak', 'fast_dtype', 'gflop_per_image', 'peak_me
 
 # %% ../nbs/22_bench.ipynb #3ab25c7e
 from collections.abc import Callable
-import copy, ctypes, gc, math, os, platform, threading, time
+import copy, ctypes, functools, gc, math, os, platform, threading, time
 from contextlib import nullcontext
 import pandas as pd
 import torch
@@ -49,10 +49,14 @@ def matmul_peak(device,           # where to compute
 def fast_dtype(device # where to compute
               )->torch.dtype: # bfloat16, float16 or float32
     "The precision for autocast that pays on this machine: half precision only if its matrix product is measured to be faster."
-    device = torch.device(device)
+    return _fast_dtype(torch.device(device))
+
+@functools.cache # one answer in a process
+def _fast_dtype(device):
     half = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
     n = 512 if device.type == "cpu" else 8192
-    return half if matmul_peak(device, half, n, 0.1) > 1.2*matmul_peak(device, torch.float32, n, 0.1) else torch.float32
+    whole, faster = (max(o) for o in zip(*([matmul_peak(device, d, n, 0.05) for d in (torch.float32, half)] for _ in range(3)))) # in turns: other programs slow one and not the other
+    return half if faster > 1.2*whole else torch.float32
 
 # %% ../nbs/22_bench.ipynb #b1e177f3
 def machine(device # where to compute
@@ -154,16 +158,22 @@ def prepare(model:PSR,    # left as it is
     return step
 
 # %% ../nbs/22_bench.ipynb #80dc5038
-def _measure(model, train, x, y, how, device, seconds):
-    "Seconds per step, MiB and what the step returned for one variant."
+def _first(model, train, x, y, how, device):
+    "One variant, ready to be timed: function, MiB, what it returned; the first call takes the memory that all later ones use."
     f, out = prepare(model, train, **how), []
     def call(): out[:] = [f(x, y) if train else f(x)]
     if how.get("compiled"): call()
-    start = time.perf_counter()
     mem = peak_memory(call, device)
-    slow = time.perf_counter() - start > 5 # one such call is long enough to be timed well
-    t = time_call(call, device, seconds, 1 if slow else 3, warm=not slow)
-    return t, mem, None if train else out[0].float().exp()
+    return call, mem, None if train else out[0].float().exp()
+
+def _in_turns(calls, device, seconds, rounds=3):
+    "Median seconds of each call, measured in turns: what slows this machine down for a while hits all alike."
+    times = {k: [] for k in calls}
+    for _ in range(rounds):
+        for k,f in calls.items():
+            t = time_call(f, device, 0, 1, warm=False)
+            times[k].append(t if t > 2 else time_call(f, device, seconds/rounds, 1, warm=False)) # a short one was only to get going
+    return {k: sorted(v)[len(v)//2] for k,v in times.items()}
 
 # %% ../nbs/22_bench.ipynb #346e7741
 _HEADER = f"{'task':8}{'pixels':>7}{'kstep':>6}{'step':>5}{'batch':>6}  {'variant':22}{'ms/image':>9}{'x plain':>8}{'MiB':>7}{'GFLOP/image':>12}{'GFLOP/s':>9}{'of peak':>8}{'off':>9}"
@@ -175,14 +185,14 @@ def _pyramid(arch, size, kstep, **kwargs): # with steps of 2; where they leave l
         return PSR(arch, size=size, kstep=kstep, step=1.5, **kwargs)
 
 def _lines(model, task, size, kstep, bs, gflop, device, seconds, compiled, log):
-    "The variants of one setting, each with its share of the peak measured just before."
-    x, y, rows, first = torch.randn(bs, 3, size, size, device=device), torch.arange(bs, device=device)%8, [], None
-    for name, how in variants(device, compiled).items():
-        t, mem, out = _measure(model, task == "train", x, y, how, device, seconds)
-        peak = matmul_peak(device, how.get("dtype") or torch.float32)
-        first = first or (t, out)
-        off = math.nan if out is None else (out - first[1]).abs().max().item()
-        r = dict(task=task, size=size, kstep=kstep, step=model.step, batch=bs, variant=name, ms_per_image=1000*t/bs, speedup=first[0]/t, mib=mem,
+    "The variants of one setting, each with its share of the peak measured just after."
+    x, y, rows, ways = torch.randn(bs, 3, size, size, device=device), torch.arange(bs, device=device)%8, [], variants(device, compiled)
+    ready = {name: _first(model, task == "train", x, y, how, device) for name, how in ways.items()}
+    times = _in_turns({name: o[0] for name, o in ready.items()}, device, seconds)
+    for name, how in ways.items():
+        t, (_, mem, out), peak = times[name], ready[name], matmul_peak(device, how.get("dtype") or torch.float32)
+        off = math.nan if out is None else (out - ready["plain"][2]).abs().max().item()
+        r = dict(task=task, size=size, kstep=kstep, step=model.step, batch=bs, variant=name, ms_per_image=1000*t/bs, speedup=times["plain"]/t, mib=mem,
                  gflop_per_image=gflop, gflops=gflop*bs/t, of_peak=gflop*bs/t/peak, off=off)
         rows.append(r)
         log(f"{task:8}{size:7}{kstep:6}{model.step:5g}{bs:6}  {name:22}{r['ms_per_image']:9.2f}{r['speedup']:8.2f}{mem:7.0f}{gflop:12.2f}{r['gflops']:9.0f}{r['of_peak']:8.0%}{off:9.1e}")
