@@ -796,6 +796,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'psr_fer.reproduce._claim_list': ('reproduce.html#_claim_list', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce._claims': ('reproduce.html#_claims', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce._command': ('reproduce.html#_command', 'psr_fer/reproduce.py'),
+                                   'psr_fer.reproduce._commands': ('reproduce.html#_commands', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce._compared': ('reproduce.html#_compared', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce._draw': ('reproduce.html#_draw', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce._fig12': ('reproduce.html#_fig12', 'psr_fer/reproduce.py'),

@@ -518,7 +518,7 @@ def section(name:str, # key of `EXPERIMENTS`
 # %% ../nbs/32_reproduce.ipynb #35beca3a
 def sections(ledger:dict # as `read_ledger` gives it
             )->list: # of dict, see `section`
-    "Every experiment at the paper's settings, and wherever a record stands."
+    "Every experiment at the paper's settings, and wherever a record stands; what was measured comes first."
     out = []
     for name,e in EXPERIMENTS.items():
         others = () if name in ("table4","table6","table6-7","changes") else ("ferplus","synthetic") # two of a kind say nothing new
@@ -526,7 +526,7 @@ def sections(ledger:dict # as `read_ledger` gives it
             if name == "changes" and level == "paper": continue # ours
             s = section(name, ledger, dataset, level)
             if level == "paper" and name != "fig10" or any(r["seeds"] for r in s["rows"]): out.append(s)
-    return out
+    return sorted(out, key=lambda s: not any(r["seeds"] for r in s["rows"]))
 
 # %% ../nbs/32_reproduce.ipynb #0e0d955b
 def section_table(s:dict # see `section`
@@ -545,6 +545,8 @@ def claim_line(c:dict # see `judge_claim`
     seeds = "1 seed" if c["seeds"] == 1 else f"{c['seeds']} seeds: " + ", ".join(f"{o:+.2f}" for o in c["by_seed"])
     return f"{c['claim']}: {c['verdict']} ({c['points']:+.2f} points, 95 % interval {c['low']:+.2f} to {c['high']:+.2f}, {seeds}{paper})"
 
+def _commands(s): return sorted({r["command"] for r in s["rows"] if r["command"]})
+
 def _heading(s): return f"{s['title']} ({s['source']}): {s['dataset']}, {s['level']} recipes"
 
 # %% ../nbs/32_reproduce.ipynb #2768b1b5
@@ -562,8 +564,7 @@ def results_markdown(results="results" # folder of the ledger
     out, line = ["# Results", "", _INTRO, ""], lambda o: "| " + " | ".join(map(str, o)) + " |"
     for s in sections(read_ledger(results)):
         t = section_table(s)
-        commands = sorted({r["command"] for r in s["rows"] if r["command"]})
-        out += [f"## {_heading(s)}", "", line(t.columns), line(["---"]*t.shape[1]), *map(line, t.to_numpy()), "", *(f"- {claim_line(c)}" for c in s["claims"]), "", *(f"    {o}" for o in commands), ""]
+        out += [f"## {_heading(s)}", "", line(t.columns), line(["---"]*t.shape[1]), *map(line, t.to_numpy()), "", *(f"- {claim_line(c)}" for c in s["claims"]), "", *(f"    {o}" for o in _commands(s)), ""]
     for heading,numbers,name in _sizes(results):
         if name != "reduced": continue # the others have a row per pixel: see the page
         out += [f"## {heading}", "", line(["pixels", *numbers.columns]), line(["---"]*(len(numbers.columns) + 1)), *(line([k, *(f"{100*o:.2f}" for o in v)]) for k,v in zip(numbers.index, numbers.to_numpy())), "", *(f"- {claim_line(c)}" for c in numbers.attrs["claims"]), ""]
@@ -579,9 +580,11 @@ def results_html(results="results" # folder of the ledger
     "The ledger as a page."
     parts = []
     for s in sections(read_ledger(results)):
-        parts.append((_heading(s), html_table(section_table(s), text=True) + _claim_list(s["claims"]), ""))
-    parts += [(heading, picture(plot_numbers(name, numbers), heading) + _claim_list(numbers.attrs["claims"]), f"<code>{html.escape(numbers.attrs['command'])}</code>") for heading,numbers,name in _sizes(results)]
-    return page("Results", html.escape(_INTRO), parts)
+        table = section_table(s).replace(" ± ", "\u00a0±\u00a0", regex=True) # no break within a number
+        parts.append((_heading(s), html_table(table, text=True) + _claim_list(s["claims"]), "<br>".join(f"<code>{html.escape(o)}</code>" for o in _commands(s))))
+    sizes = [(heading, picture(plot_numbers(name, numbers), heading) + _claim_list(numbers.attrs["claims"]), f"<code>{html.escape(numbers.attrs['command'])}</code>") for heading,numbers,name in _sizes(results)]
+    first = sum(any(r["seeds"] for r in s["rows"]) for s in sections(read_ledger(results))) # what was measured comes before what was not
+    return page("Results", html.escape(_INTRO), parts[:first] + sizes + parts[first:])
 
 def render_results(results="results" # folder of the ledger
                   ):
