@@ -30,6 +30,8 @@ def _judged(model, dl, classes, views="none", n=1): # log-probabilities, targets
     return logp, y, judge(logp, y, classes)
 
 # %% ../nbs/35_cards.ipynb #24f87469
+ENOUGH = 100 # validation faces that a temperature needs
+
 def make_card(model, # stored and loaded again, in eval mode
               about:dict, # its description
               data, # folder of the data set
@@ -39,7 +41,7 @@ def make_card(model, # stored and loaded again, in eval mode
     table = table_of(about, data)
     dls = dls_from_table(table, size=tuple(model.size), augment=None)
     logp, y, _ = _judged(model, dls.valid, about["classes"])
-    t = float(fit_temperature(logp, y))
+    t = float(fit_temperature(logp, y)) if len(y) >= ENOUGH else 1. # a temperature of few faces is worse than none
     logp, y, test = _judged(model, dls[2], about["classes"])
     before, after = (float(ece((logp/o).softmax(1), y)) for o in (1., t))
     *_, views = _judged(model, dls[2], about["classes"], "paper", 8)

@@ -127,24 +127,24 @@ def train(
     from psr_fer.recipes import RECIPES, get_recipe
     if recipe not in RECIPES and Path(recipe).exists() and data is None: # fine-tune the shipped weights
         recipe, data, init = "own-faces", Path(recipe), init or Path("default")
-    if data is None: raise ValueError(f"--data is missing: give the folder of the data set, as in psr-fer train {recipe} --data FOLDER.")
     made, numbers = get_recipe(recipe, sets or ()), _seeds(seeds)
+    if data is None: raise ValueError(f"--data is missing: give the folder of the data set, as in psr-fer train {recipe} --data FOLDER.")
     from psr_fer.runs import train_run, train_seeds
     read = {k: v for k,v in dict(labels=labels, protocol=protocol, fold=fold).items() if v is not None}
-    args = dict(fresh=fresh, init=init, cache=cache, minutes=minutes, track=track, say=_say, command=_command(), ledger=ledger, skip_bad=skip_bad, **read)
+    args = dict(fresh=fresh, init=init, cache=cache, minutes=minutes, track=track, say=_say, command=_command(own=data if recipe == "own-faces" else None), ledger=ledger, skip_bad=skip_bad, **read)
     with _stoppable():
         if numbers: train_seeds(made, data, out or Path("runs"), numbers, **args)
         else: train_run(made, data, out or Path("runs")/f"{recipe}__s{seed}", seed, **args)
 
 _here = ("--out", "--ledger", "--cache", "--minutes", "--track", "--fresh", "--seeds") # where and how it ran on this machine
 
-def _command(args=None): # what reproduces this run elsewhere
+def _command(args=None, own=None): # what reproduces this run elsewhere; own: folder of one's own faces
     args, out = list(sys.argv[1:] if args is None else args), ["psr-fer"]
     while args:
         name, eq, _ = (o := args.pop(0)).partition("=")
         if name in ("--data", *_here) and name != "--fresh" and not eq and args: args.pop(0)
         if name == "--data": out += ["--data", "DATA"]
-        elif name not in _here: out.append(o)
+        elif name not in _here: out.append("DATA" if own and o == str(own) else o)
     return shlex.join(out)
 
 def _seeds(text): # "0 1 2" or "0,1,2" -> integers
@@ -194,6 +194,7 @@ def predict(
     video: Annotated[bool, typer.Option("--video", help="Also read the videos in folders, and files of any name as videos.")] = False,
     every: Annotated[int, typer.Option(help="Of a video, take every n-th frame.", min=1)] = 1,
     batch_size: Annotated[int, typer.Option(help="Faces judged together.", min=1)] = 64,
+    urls: Annotated[bool, typer.Option("--urls", help="Also fetch addresses (https://...) from the web.")] = False,
 ):
     """Find the faces in pictures, folders and videos and say what they express.
 
@@ -201,7 +202,7 @@ def predict(
     """
     _quiet()
     from psr_fer.predict import predict_paths
-    with _stoppable(): done = predict_paths(paths, weights, out, draw, not no_detect, every, video or None, batch_size, say=_say)
+    with _stoppable(): done = predict_paths(paths, weights, out, draw, not no_detect, every, video or None, batch_size, urls, say=_say)
     if done["broken"] and not done["pictures"]: raise typer.Exit(1) # nothing could be read
 
 # %% ../nbs/50_cli.ipynb #a2b01296
@@ -235,7 +236,7 @@ def export(
 def page(
     weights: Annotated[Optional[Path], typer.Option(help="Run folder or checkpoint. [default: the weights that come with the package]")] = None,
     baseline: Annotated[Optional[Path], typer.Option(help="Run folder of a baseline to compare with.")] = None,
-    port: Annotated[int, typer.Option(help="Port on this computer.")] = 7860,
+    port: Annotated[int, typer.Option(help="Port on this computer.", min=1, max=65535)] = 7860,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
 ):
     """A page in the browser for pictures and the camera; nothing leaves this computer.

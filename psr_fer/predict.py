@@ -76,7 +76,7 @@ def _from_tensor(t, bgr=False): # (3,H,W) or (1,H,W)
     return _from_array((t.float() if t.is_floating_point() else t).permute(1,2,0).numpy(), bgr)
 
 def _fetch(url, allowed): # bytes of a picture on the web
-    if not allowed: raise ValueError(f"{url} is an address; nothing is fetched from the web unless you ask for it with Predictor(allow_urls=True).")
+    if not allowed: raise ValueError(f"{url} is an address; nothing is fetched from the web unless you ask for it with Predictor(allow_urls=True), or --urls on the command line.")
     from urllib.request import Request, urlopen
     with urlopen(Request(url, headers={"User-Agent": "psr_fer"}), timeout=30) as r: content = r.read(50_000_001)
     if len(content) > 50_000_000: raise OSError(f"{url} is larger than 50 MB.")
@@ -600,6 +600,7 @@ def predict_paths(paths, # files, folders, videos, "webcam"
                   every:int=1, # of a video, take every n-th frame
                   video:bool|None=None, # True: videos in folders too, and files of any name as videos
                   bs:int=64, # faces judged together
+                  allow_urls:bool=False, # fetch addresses from the web
                   say=print, # gets the lines for people
                   progress:bool=True # a bar on stderr
                  )->dict: # pictures, faces, without_face, labels, broken (list of (source, error)), stopped, seconds
@@ -608,7 +609,7 @@ def predict_paths(paths, # files, folders, videos, "webcam"
     if not paths: raise ValueError("name at least one picture, folder or video.")
     if out: check_out(out)
     live = any(is_camera(str(o)) for o in paths)
-    predictor = weights if isinstance(weights, Predictor) else Predictor(weights, bs=bs)
+    predictor = weights if isinstance(weights, Predictor) else Predictor(weights, bs=bs, allow_urls=allow_urls)
     pictures = predictor.stream(paths, detect=detect, every=every, video=video, keep=bool(draw))
     report, drawn = _Report(), _Drawn(draw) if draw else None
     watched = _watch(pictures, report, drawn, say if live else None, count_pictures(paths, every, video) if progress else None, progress)
@@ -628,7 +629,7 @@ def _watch(pictures, report, drawn, live, total, progress): # pass pictures on; 
             for p in pictures:
                 report.add(p)
                 if drawn: drawn.add(p)
-                if live and (now := [o.label for o in p]) != last: live(f"{p.time:8.2f} s  {', '.join(f'{o.label} {o.confidence:.0%}' for o in p) or 'no face'}"); last = now
+                if live and not p.error and (now := [o.label for o in p]) != last: live(f"{p.time:8.2f} s  {', '.join(f'{o.label} {o.confidence:.0%}' for o in p) or 'no face'}"); last = now
                 bar.advance(task)
                 yield p
         except KeyboardInterrupt: report.stopped = True

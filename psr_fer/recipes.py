@@ -107,7 +107,7 @@ _recipes = [
 RECIPES = {o.name: o for o in _recipes}
 
 # %% ../nbs/30_recipes.ipynb #943c7b58
-def _nearest(word, words): return (f"; did you mean {get_close_matches(word, words, 1, 0)[0]!r}?" if get_close_matches(word, words, 1, .5) else "; ") 
+def _nearest(word, words): return (f"; did you mean {get_close_matches(word, words, 1, 0)[0]!r}?" if get_close_matches(word, words, 1, .5) else ".") 
 
 def _tuples(o): return tuple(_tuples(i) for i in o) if isinstance(o, (list,tuple)) else o
 

@@ -9,7 +9,7 @@ __all__ = ['EXPERIMENTS', 'CONVOLUTIONS', 'FIGURE_TITLES', 'WHY', 'DATA_NAMES', 
            'section_table', 'claim_line', 'reproduce']
 
 # %% ../nbs/32_reproduce.ipynb #5a262f45
-import html, json, shlex
+import html, json, re, shlex
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -201,13 +201,19 @@ def _with_ray(todo, data, runs, results, read, say, cpus): # the same jobs on a 
     started = not ray.is_initialized()
     if started: ray.init(log_to_driver=False, include_dashboard=False)
     gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
-    f = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2, retry_exceptions=True)(run_job)
-    pending = {f.remote(j, str(Path(data).resolve()), str(Path(runs).resolve()), str(Path(results).resolve()), read, _silent): j for j in todo}
+    f = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2, retry_exceptions=[OSError, RuntimeError])(run_job)
+    failed, pending = [], {f.remote(j, str(Path(data).resolve()), str(Path(runs).resolve()), str(Path(results).resolve()), read, _silent): j for j in todo}
     while pending:
         (done,), _ = ray.wait(list(pending), num_returns=1)
         job = pending.pop(done)
-        say(f"{job.recipe.name} seed {job.seed}: WA {ray.get(done)['test']['wa']:.2%}; {len(pending)} left")
+        try: say(f"{job.recipe.name} seed {job.seed}: WA {ray.get(done)['test']['wa']:.2%}; {len(pending)} left")
+        except ray.exceptions.RayError as e: failed.append(f"{job.recipe.name} seed {job.seed} ({_reason(e)})"); say(f"failed: {failed[-1]}; {len(pending)} left")
     if started: ray.shutdown()
+    if failed: raise ValueError(f"{len(failed)} of {len(todo)} trainings failed, the others are in the ledger; the same command tries these again: {'; '.join(failed)}.")
+
+def _reason(e): # of a Ray error: what the training itself said
+    cause = getattr(e, "cause", None) or e
+    return f"{type(cause).__name__}: {(str(cause).strip() or '?').splitlines()[-1][:300]}"
 
 def _silent(*args): pass
 
@@ -224,12 +230,13 @@ def run_cells(names, # keys of `EXPERIMENTS`
               dry_run:bool=False, # only say what is left
               engine:str="local", # "local": one after another here; "ray": on a Ray cluster
               cpus:int=1, # processors of one Ray job
+              kept:bool=False, # done is only what has its run folder, too: figures want the weights
               say=print # gets progress lines
              )->list: # of Job that were left to do at the start
     "Run what the ledger lacks."
     if engine not in ("local", "ray"): raise ValueError(f"engine {engine!r} is none of local, ray.")
     jobs, ledger = plan(names, dataset, level, seeds, sets), read_ledger(results)
-    todo = [j for j in jobs if (j.recipe.name, j.seed) not in ledger]
+    todo = [j for j in jobs if (j.recipe.name, j.seed) not in ledger or kept and not (record_file(runs, j.recipe.name, j.seed).with_suffix("")/"model.safetensors").exists()]
     hours = estimate(todo, ledger)
     say(f"{len(jobs)} trainings, {len(jobs) - len(todo)} in the ledger, {len(todo)} to run" + ("" if not todo else ": time unknown until one of each kind has run" if np.isnan(hours) else f": about {hours:.1f} hours"))
     for j in todo: say(f"  {j.experiment}: {j.cell.what}, seed {j.seed} ({j.recipe.name})")
@@ -247,6 +254,10 @@ def _right(record): # (N,) bool from the record's predictions
     letters = np.frombuffer(record["predictions"].encode(), np.uint8), np.frombuffer(record["targets"].encode(), np.uint8)
     return letters[0] == letters[1]
 
+def _same_seeds(a, b, seed): # both lists in the order of the seeds that both have
+    a, b = ({seed(o): o for o in each} for each in (a, b))
+    return tuple([each[k] for k in sorted(a.keys() & b.keys())] for each in (a, b))
+
 def _compared(rights_a, rights_b): # of (N,) bool, one per seed; see `judge_claim`
     a, b = (np.mean(o, 0) for o in (rights_a, rights_b))
     by_seed = [100*float((p - 1.*q).mean()) for p,q in zip(rights_a, rights_b)]
@@ -258,8 +269,9 @@ def judge_claim(claim:Claim, # of an experiment
                 records_a:list, # records of the cell that is said to be better, one per seed
                 records_b:list # of the other
                )->dict: # verdict, points, low, high (95 % interval), by_seed, seeds, paper
-    "Paired bootstrap over the test faces of the mean correctness over seeds; where seeds disagree about the sign it stays open."
-    if not records_a or not records_b: return dict(claim=claim.text, verdict="not run", paper=claim.paper, seeds=0)
+    "Paired bootstrap over the test faces of the mean correctness over the seeds that both have; where seeds disagree about the sign it stays open."
+    records_a, records_b = _same_seeds(records_a, records_b, lambda o: o["seed"])
+    if not records_a: return dict(claim=claim.text, verdict="not run", paper=claim.paper, seeds=0)
     same = {o["targets"] for o in records_a + records_b} # training and validation faces may differ from seed to seed
     if len(same) > 1: raise ValueError(f"'{claim.text}' compares records of different faces; they need the same data set and protocol.")
     return dict(claim=claim.text, paper=claim.paper, **_compared([_right(o) for o in records_a], [_right(o) for o in records_b]))
@@ -378,7 +390,7 @@ def plot_numbers(name:str, # as above
 
 def read_numbers(results, # folder of the ledger
                  name:str, # as above
-                 dataset:str # key of recipes
+                 dataset:str # key of recipes; for other than lite recipes, or changed ones, as in the file's name
                 )->pd.DataFrame: # None when it was not run; attrs: seeds, recipes, command, claims
     "The numbers of a figure that stand in the ledger."
     file = Path(results)/f"{name}-{dataset}.json"
@@ -403,6 +415,15 @@ def _draw(name, psr, base, table, where, about): # figure, its numbers kept in t
     write_json(where, dict(name=name, seeds=seeds, **about, **numbers.round(6).to_dict("split"), claims=numbers.attrs.get("claims", [])))
     return plot_numbers(name, numbers)
 
+def _which(dataset, level, sets): # of a figure's file: no recipe's numbers pass for another's
+    changed = {k: v for k,v in sets if k not in ("labels","protocol","fold")}
+    return "+".join([dataset + ("" if level == "lite" else f"-{level}"), *(re.sub(r"[^\w.=-]", "_", f"{k}={json.dumps(v)}") for k,v in sorted(changed.items()))])
+
+def _figure_command(name, level, seeds, sets):
+    given = [f"{k}={json.dumps(v)}" for k,v in sets if k not in ("labels","protocol","fold")]
+    return shlex.join(["psr-fer", "reproduce", name, "--data", "DATA", *(["--recipe", level] if level != "lite" else []), *(["--seeds", *map(str, seeds)] if seeds != [0] else []), *(w for o in given for w in ("--set", o))])
+
+# %% ../nbs/32_reproduce.ipynb #bf2aa359
 def draw(names, # of `FIGURE_NAMES` and fig10
          data, # folder of the data set
          dataset:str, # whose recipes
@@ -416,18 +437,18 @@ def draw(names, # of `FIGURE_NAMES` and fig10
         )->list: # of paths
     "Draw the paper's figures from finished runs: fig6 to fig10 and fig12; what has no run is said."
     pair = [cell_recipe(c, dataset, level, sets).name for c in EXPERIMENTS["table5"].cells]
-    psr, base = (_finished(runs, o) for o in pair)
+    psr, base = _same_seeds(*(_finished(runs, o) for o in pair), lambda o: o.metrics["seed"])
     rows = rows_of("fig10", read_ledger(results), dataset, level, sets) if "fig10" in names else []
-    done, table, folder = [], dataset_table(dataset, data, **(read or {})) if psr and base else None, Path(out)
+    done, table, folder, which = [], dataset_table(dataset, data, **(read or {})) if psr else None, Path(out), _which(dataset, level, sets)
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        about, fig = dict(dataset=dataset, recipes=pair, command=f"psr-fer reproduce {name} --data DATA"), None
+        about, fig = dict(dataset=dataset, recipes=pair, command=_figure_command(name, level, [o.metrics["seed"] for o in psr], sets)), None
         try:
             if name == "fig10": fig = plot_cut(rows) if any(r["seeds"] for r in rows) else None
-            elif table is not None: fig = _draw(name, psr, base, table, Path(results)/f"{name}-{dataset}.json", about)
+            elif table is not None: fig = _draw(name, psr, base, table, Path(results)/f"{name}-{which}.json", about)
         except ValueError as e: say(f"{name}: {e}"); continue
         if fig is None: say(f"{name}: not run; psr-fer reproduce {'fig10' if name == 'fig10' else 'table5'} trains what it needs"); continue
-        done.append(save(fig, folder/f"{name}-{dataset}.png")); say(f"drawn: {done[-1]}" + (" (real faces: look, do not publish)" if name == "fig12" and dataset != "synthetic" else ""))
+        done.append(save(fig, folder/f"{name}-{which}.png")); say(f"drawn: {done[-1]}" + (" (real faces: look, do not publish)" if name == "fig12" and dataset != "synthetic" else ""))
     return done
 
 # %% ../nbs/32_reproduce.ipynb #3c482b84
@@ -508,14 +529,19 @@ WHY = dict(rafdb="not run: the pictures may not be passed on; give your copy", a
 def section(name:str, # key of `EXPERIMENTS`
             ledger:dict, # as `read_ledger` gives it
             dataset:str=None, # whose recipes; default: the paper's data set
-            level:str="paper" # "lite", "paper" or "authors"
-           )->dict: # name, title, source, dataset, level, rows, claims
+            level:str="paper", # "lite", "paper" or "authors"
+            sets=() # ((field, value), ...) changed for all cells
+           )->dict: # name, title, source, dataset, level, sets, rows, claims
     "One experiment on one data set."
     e = EXPERIMENTS[name]
     dataset = dataset or e.dataset
-    return dict(name=name, title=e.title, source=e.source, dataset=dataset, level=level, rows=rows_of(name, ledger, dataset, level), claims=claims_of(name, ledger, dataset, level))
+    return dict(name=name, title=e.title, source=e.source, dataset=dataset, level=level, sets=sets, rows=rows_of(name, ledger, dataset, level, sets), claims=claims_of(name, ledger, dataset, level, sets))
 
 # %% ../nbs/32_reproduce.ipynb #35beca3a
+def _starts(ledger): # other weights at the start than a recipe's that records have: random ones where ImageNet's cannot be had
+    found = {tuple(sorted((k, v) for k,v in o.get("changed", {}).items() if k in ("weights","sr_weights"))) for o in ledger.values()}
+    return sorted((o for o in found - {()} if not any(set(o) < set(p) for p in found)), key=str) # a baseline has no super-resolution to start
+
 def sections(ledger:dict # as `read_ledger` gives it
             )->list: # of dict, see `section`
     "Every experiment at the paper's settings, and wherever a record stands; what was measured comes first."
@@ -526,6 +552,9 @@ def sections(ledger:dict # as `read_ledger` gives it
             if name == "changes" and level == "paper": continue # ours
             s = section(name, ledger, dataset, level)
             if level == "paper" and name != "fig10" or any(r["seeds"] for r in s["rows"]): out.append(s)
+        for level,sets in (("authors", ()), *((l, o) for l in ("paper","authors","lite") for o in _starts(ledger))):
+            s = section(name, ledger, e.dataset, level, sets) if f"{e.dataset}-{level}" in RECIPES else None
+            if s and any(r["seeds"] for r in s["rows"]): out.append(s)
     return sorted(out, key=lambda s: not any(r["seeds"] for r in s["rows"]))
 
 # %% ../nbs/32_reproduce.ipynb #0e0d955b
@@ -547,16 +576,18 @@ def claim_line(c:dict # see `judge_claim`
 
 def _commands(s): return sorted({r["command"] for r in s["rows"] if r["command"]})
 
-def _heading(s): return f"{s['title']} ({s['source']}): {s['dataset']}, {s['level']} recipes"
+def _heading(s): return f"{s['title']} ({s['source']}): {s['dataset']}, {s['level']} recipes{''.join(f', {k}={v}' for k,v in s['sets'])}"
 
 # %% ../nbs/32_reproduce.ipynb #2768b1b5
 _INTRO = "Test accuracy in percent: mean over seeds, standard deviation, in parentheses the difference to the paper where the data set is the paper's. Written by psr-fer reproduce from the records in this folder."
 
 def _sizes(results): # (heading, numbers, name) of every figure by size in the ledger
     for name,title in FIGURE_TITLES.items():
-        for dataset in ("ferplus","rafdb","affectnet8","affectnet7","synthetic"):
+        order = ("ferplus","rafdb","affectnet8","affectnet7","synthetic")
+        found = [o.stem.removeprefix(f"{name}-") for o in Path(results).glob(f"{name}-*.json")]
+        for dataset in sorted(found, key=lambda o: (order.index(o) if o in order else len(order), o)):
             numbers = read_numbers(results, name, dataset)
-            if numbers is not None: yield f"{title}: {dataset}, {len(numbers.attrs['seeds'])} seed{'s' if len(numbers.attrs['seeds']) > 1 else ''}", numbers, name
+            yield f"{title}: {dataset}, {len(numbers.attrs['seeds'])} seed{'s' if len(numbers.attrs['seeds']) > 1 else ''}", numbers, name
 
 def results_markdown(results="results" # folder of the ledger
                     )->str: # text of its README.md
@@ -631,10 +662,13 @@ def reproduce(names, # of `NAMES`
     read = dict(labels=labels) if labels else {}
     if labels and dataset == "ferplus": sets = (*sets, ("labels", labels))
     facts, tables, figures = [[o for o in names if o in group] for group in (DATA_NAMES, EXPERIMENTS, FIGURE_NAMES)]
-    if facts: reproduce_data(facts, data, results, out, labels or "fer2013new.csv", say)
-    need = [*tables, *(["table5"] if figures and "table5" not in tables else [])]
-    if need: run_cells(need, data, dataset, level, seeds, results, runs, sets, read, dry_run, engine, cpus, say)
-    if dry_run: return
+    if facts and dry_run: say(f"{', '.join(facts)}: nothing to train, a reading of {data} gives them")
+    elif facts: reproduce_data(facts, data, results, out, labels or "fer2013new.csv", say)
+    if tables: run_cells(tables, data, dataset, level, seeds, results, runs, sets, read, dry_run, engine, cpus, say=say)
+    if figures: run_cells(["table5"], data, dataset, level, seeds, results, runs, sets, read, dry_run, engine, cpus, kept=True, say=say)
+    if dry_run:
+        if {"fig2","fig11"} & set(names): say(f"fig2, fig11: {'two trainings' if 'fig11' in names else 'one training'} of {epochs} epochs at each of four sizes; their time is not estimated")
+        return
     show(tables, read_ledger(results), dataset, level, sets, say)
     draw([*figures, *(["fig10"] if "fig10" in tables else [])], data, dataset, level, results, runs, out, read, sets, say)
     if {"fig2","fig11"} & set(names): _size_changes(names, data, dataset, level, runs, results, out, epochs, seeds[0], sets, read, say)
@@ -644,7 +678,8 @@ def _size_changes(names, data, dataset, level, runs, results, out, epochs, seed,
     sizes = (50,100,150,50) if dataset == "rafdb" else (48,96,192,48) if level != "lite" and dataset != "synthetic" else (32,48,64,32)
     done = [size_change(data, dataset, m, Path(runs)/f"size-change-{dataset}-{level}-{m}-s{seed}", sizes, epochs, level, seed, sets, read, say) for m in (("baseline","psr") if "fig11" in names else ("baseline",))]
     Path(results).mkdir(parents=True, exist_ok=True)
-    write_json(Path(results)/f"size-change-{dataset}.json", done)
+    which = _which(dataset, level, sets)
+    write_json(Path(results)/f"size-change-{which}.json", done)
     Path(out).mkdir(parents=True, exist_ok=True)
-    say(f"drawn: {save(plot_size_change(done), Path(out)/f'size-change-{dataset}.png')}")
+    say(f"drawn: {save(plot_size_change(done), Path(out)/f'size-change-{which}.png')}")
     for r in done: say(f"{r['model']}: the validation loss changes by {', '.join(f'{o:+.2f}' for o in r['jumps'])} when the size changes to {', '.join(map(str, r['sizes'][1:]))} px")

@@ -19,6 +19,7 @@ from fastai.torch_core import num_distrib, rank_distrib
 from fastcore.basics import patch
 from safetensors.torch import load_file
 import psr_fer
+from .calibration import ece
 from .checkpoints import load_model, save_model, save_tensors, take_over, write_json, write_whole
 from .data.affectnet import affectnet_table
 from .data.ferplus import ferplus_table
@@ -26,7 +27,7 @@ from .data.own import own_table
 from .data.rafdb import rafdb_table
 from .data.table import PixelCache, SPLITS, dls_from_table
 from .figures import plot_confusion, plot_history, save
-from .interpret import branch_predictions
+from .interpret import accuracy_by_reduced_size, branch_predictions
 from .learner import EMA, bare, baseline_learner, fuse_scores, psr_learner, tta_scores
 from .metrics import METRICS, judge
 from .models.edsr import EDSR, PUBLISHED, load_edsr, train_sr
@@ -498,6 +499,14 @@ def train_seeds(recipe, # Recipe, or the name of one
     if not rank_distrib(): say(f"{recipe.name}, {len(records)} seeds: " + ", ".join(f"{n} {100*result[k]['mean']:.2f}" + (f" +- {100*result[k]['sd']:.2f}" if result[k]["sd"] is not None else "") for k,n in METRICS.items()))
     return result
 
+# %% ../nbs/31_runs.ipynb #91d3493f
+def _measure_card(model, about, dl, say): # accuracy of reduced faces and calibration, as the card of shipped weights tells them
+    small = accuracy_by_reduced_size({"model": model}, dl, [int(o) for o in about["card"]["accuracy_at"]])["model"]
+    scores, y = tta_scores(model, dl, 1, "none")
+    before, after = (float(ece((fuse_scores(model, scores)/o).softmax(1), y)) for o in (1., about["temperature"]))
+    say("reduced to " + ", ".join(f"{px} px: WA {v:.2%}" for px,v in small.items()))
+    say(f"expected calibration error {before:.3f} before, {after:.3f} after the temperature")
+
 # %% ../nbs/31_runs.ipynb #a4640ba5
 def evaluate_run(run, # folder of a run, a .safetensors file with its .json, or "default" for the shipped weights
                  data, # folder of the data set
@@ -519,5 +528,6 @@ def evaluate_run(run, # folder of a run, a .safetensors file with its .json, or 
     say(f"{run} on {split} of {data}: {result['n']:,} faces, {tta} view{'s' if tta > 1 else ''}")
     say(f"WA {result['wa']:.2%}  UA {result['ua']:.2%}  macro-F1 {result['macro_f1']:.2%}")
     for i,b in enumerate(result.get("branches", [])): say(f"  branch {i+1} alone: WA {b['wa']:.2%}  UA {b['ua']:.2%}")
-    say("recall: " + ", ".join(f"{k} {v:.0%}" for k,v in result["recall"].items() if v is not None))
+    say("recall: " + ", ".join(f"{k} {v:.2%}" for k,v in result["recall"].items() if v is not None))
+    if split == "test" and "card" in about: _measure_card(model, about, dl, say)
     return result

@@ -1,14 +1,15 @@
 """The ledger: what an experiment needs, what is skipped, how a claim is judged, what is printed; and the paper's numbers."""
 import json
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from psr_fer.recipes import RECIPES
-from psr_fer.reproduce import CONVOLUTIONS, EXPERIMENTS, NAMES, Claim, cell_recipe, cell_text, claims_of, estimate, experiment_cells, figure_numbers, judge_claim, plan, read_ledger, read_numbers, reproduce, rows_of, run_cells
+from psr_fer.recipes import RECIPES, changes_of
+from psr_fer.reproduce import CONVOLUTIONS, EXPERIMENTS, NAMES, Claim, cell_recipe, cell_text, claims_of, estimate, experiment_cells, figure_numbers, judge_claim, plan, read_ledger, read_numbers, reproduce, rows_of, run_cells, sections
 
 TINY = (("epochs", 1), ("base", ()), ("size", 32), ("sr", (1, 4)), ("sr_epochs", 0), ("views_n", 2), ("batch_size", 16))
 
@@ -94,6 +95,24 @@ def test_a_claim_is_judged_by_the_faces():
     assert judge_claim(claim, [record("a", 0, .9), record("a", 1, .88, sha="y")], [record("b", 0, .8)])["seeds"] == 1  # validation splits of seeds differ, test faces do not
 
 
+def test_seeds_are_paired_by_their_number():
+    claim = Claim("a beats b", "a", "b")
+    got = judge_claim(claim, [record("a", 0, .9), record("a", 1, .7)], [record("b", 1, .8), record("b", 2, .95)])
+    assert got["seeds"] == 1 and got["by_seed"] == pytest.approx([-10]) and got["verdict"] == "failed"
+    assert judge_claim(claim, [record("a", 0, .9)], [record("b", 1, .8)])["verdict"] == "not run"
+
+
+def test_other_weights_at_the_start_have_a_section_of_their_own():
+    def trained(cell, wa):
+        recipe = cell_recipe(cell, "ferplus", "paper", (("weights", "none"), ("sr_weights", "none")))
+        return dict(record(recipe.name, 0, wa), changed=changes_of(recipe))
+    ledger = {(o["recipe"], 0): o for o in map(trained, EXPERIMENTS["table5"].cells, (.88, .86))}
+    found = [s for s in sections(ledger) if any(r["seeds"] for r in s["rows"])]
+    assert {s["name"] for s in found} >= {"table5"} and all(s["level"] == "paper" and dict(s["sets"]) == dict(weights="none", sr_weights="none") for s in found)
+    first = next(s for s in found if s["name"] == "table5")
+    assert first["rows"][0]["ours"] == pytest.approx(88) and first["claims"][0]["seeds"] == 1
+
+
 def test_a_claim_stays_open_where_seeds_disagree():
     claim = Claim("a beats b", "a", "b")
     apart = judge_claim(claim, [record("a", 0, .95), record("a", 1, .78)], [record("b", 0, .8), record("b", 1, .8)])
@@ -126,8 +145,12 @@ def test_from_nothing_to_figures_and_on_again(faces, tmp_path):
     said, args = [], dict(results=tmp_path/"results", runs=tmp_path/"runs", out=tmp_path/"figures", sets=TINY)
     reproduce(["table5", "fig6", "fig7", "fig8", "fig9", "reduced"], faces, say=said.append, **args)
     assert len(read_ledger(tmp_path/"results")) == 2 and any(o.startswith("  PSR is more accurate than the base-line: ") for o in said)
-    assert {o.name for o in (tmp_path/"figures").iterdir()} == {f"{n}-synthetic.png" for n in ("fig6", "fig7", "fig8", "fig9", "reduced")}
-    numbers = read_numbers(tmp_path/"results", "reduced", "synthetic")  # what a figure shows stands in the ledger
+    which = next((tmp_path/"results").glob("reduced-*.json")).stem.removeprefix("reduced-")
+    assert which.startswith("synthetic+") and "+epochs=1+" in which  # changed recipes do not pass for the plain ones
+    assert {o.name for o in (tmp_path/"figures").iterdir()} == {f"{n}-{which}.png" for n in ("fig6", "fig7", "fig8", "fig9", "reduced")}
+    assert read_numbers(tmp_path/"results", "reduced", "synthetic") is None
+    numbers = read_numbers(tmp_path/"results", "reduced", which)  # what a figure shows stands in the ledger
+    assert shlex.split(numbers.attrs["command"])[:5] == ["psr-fer", "reproduce", "reduced", "--data", "DATA"] and "epochs=1" in numbers.attrs["command"]
     assert list(numbers) == ["PSR", "PSR: 1/2", "PSR: SR x2", "PSR: original", "baseline"] and numbers.attrs["seeds"] == [0] and numbers.to_numpy().max() <= 1
     records = {k: o["test"]["wa"] for (k, _), o in read_ledger(tmp_path/"results").items()}
     assert numbers["baseline"].iloc[0] == pytest.approx(next(v for k, v in records.items() if "baseline" in k))  # all pixels of the network are left
@@ -146,9 +169,9 @@ def test_from_nothing_to_figures_and_on_again(faces, tmp_path):
 def test_changing_the_size_in_mid_training(faces, tmp_path):
     said = []
     reproduce(["fig11"], faces, epochs=1, results=tmp_path/"results", runs=tmp_path/"runs", out=tmp_path/"figures", sets=tuple(o for o in TINY if o[0] not in ("epochs", "base")), say=said.append)
-    both = json.loads((tmp_path/"results"/"size-change-synthetic.json").read_text())
+    both = json.loads(next((tmp_path/"results").glob("size-change-synthetic+*.json")).read_text())
     assert [o["model"] for o in both] == ["baseline", "psr"] and all(len(o["jumps"]) == 3 and len(o["valid_loss"]) == 4 for o in both)
-    assert (tmp_path/"figures"/"size-change-synthetic.png").exists()
+    assert next((tmp_path/"figures").glob("size-change-synthetic+*.png")).exists()
 
 
 def test_ray_gives_the_records_of_this_process(faces, tmp_path):
