@@ -14,7 +14,7 @@ from typing import Annotated, List, Optional
 import typer
 
 # %% ../nbs/50_cli.ipynb #1c41173a
-app = typer.Typer(name="psr-fer", help="Facial expression recognition that holds up on small faces (PSR, Vo et al. 2020).", no_args_is_help=True,
+app = typer.Typer(name="psr-fer", help="Facial expression recognition for small faces (PSR, Vo et al. 2020).", no_args_is_help=True,
                   rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=dict(help_option_names=["-h","--help"]))
 
 def _say(*lines): print(*lines, flush=True)
@@ -210,7 +210,7 @@ def predict(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, a checkpoint, or default.")],
     format: Annotated[str, typer.Option(help="onnx, torch.export or safetensors.")] = "onnx",
-    out: Annotated[Optional[Path], typer.Option(help="File to write. [default: beside the weights]")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="File to write. [default: beside the weights; of the shipped ones, here]")] = None,
     int8: Annotated[Optional[Path], typer.Option(help="ONNX: folder of the data set, whose validation faces calibrate an int8 file beside the other; both are compared.")] = None,
     table: Annotated[Optional[Path], typer.Option(help="CSV file for the comparison of --int8.", callback=_csv_file)] = None,
 ):
@@ -225,7 +225,7 @@ def export(
     if table and not int8: raise ValueError("--table is for the comparison that --int8 makes; add --int8 DATA.")
     path = export_model(run, out, format)
     about = metadata(path)
-    _say(f"{path}: {path.stat().st_size/1e6:.2f} MB", f"takes {about['input']}", f"gives {about['output']}: {', '.join(about['labels'])}")
+    _say(f"{path}: {path.stat().st_size/1e6:.2f} MB", f"\ntakes {about['input']}", f"\ngives {about['output']}: {', '.join(about['labels'])}")
     if not int8: return
     compared = compare_on(run, path, int8, _say)
     _say(compared.round(3).to_string())

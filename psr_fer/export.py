@@ -61,7 +61,7 @@ def file_metadata(about:dict # description of a checkpoint, see `load_model`
     grey = bool(about.get("grey", about.get("dataset") == "ferplus"))
     known = dict(labels=about["classes"], size=_size(about), mean=about["mean"], std=about["std"], temperature=about.get("temperature") or 1., grey=grey, margin=about.get("margin", .05))
     return {**{k: json.dumps(v) for k,v in known.items()}, "version": f"psr_fer {psr_fer.__version__}",
-        "input": f"faces: (batch, 3, {', '.join(map(str, _size(about)))}) float32, RGB in [0,1]" + ("; the face is made grey, its value stands in all three channels" if grey else ""),
+        "input": f"faces: (batch, 3, {', '.join(map(str, _size(about)))}) float32, RGB in [0,1]" + ("; grey faces: make the face grey first and put its value into all three channels" if grey else ""),
         "preprocessing": "square around the face, widened by margin, resized to size (height, width) with bilinear interpolation over all pixels (antialias); normalisation with mean and std is inside",
         "output": "probabilities: (batch, classes) float32, in the order of labels"}
 

@@ -402,7 +402,7 @@ def _record(run, model, valid, plain, test): # what stands in metrics.json
     timed = pd.DataFrame(run.history)[["seconds","train_seconds","step_seconds"]]
     seconds, timed = timed["seconds"].sum(), timed.dropna().sum()
     out = dict(recipe=record_name(r, run.read, run.init), changed=changes_of(r), seed=run.seed,
-        selected=f"epoch {best['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split was read once, after that",
+        selected=f"epoch {best['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split chose nothing",
         weights=f"base network: {r.weights if run.init is None else run.init}" + (f"; super-resolution: {r.sr_weights if r.sr_weights != 'none' else 'trained on these faces' if r.sr_epochs else 'none'}" if r.model == "psr" else ""),
         valid=valid, test=test, test_plain={k: plain[k] for k in METRICS}, views="none" if r.views == "none" else f"{r.views} x {r.views_n}", minutes=round(seconds/60, 1),
         step_share=round(timed["step_seconds"]/max(timed["train_seconds"], 1e-9), 4), parameters=sum(p.numel() for p in model.parameters()),

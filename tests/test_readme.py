@@ -1,11 +1,13 @@
 """README.md is what nbs/index.ipynb renders to, and what the index shows is true of the records and the notebooks."""
-import json, re, runpy, statistics
+import html, json, re, runpy, statistics
 from pathlib import Path
 
 import nbformat
 import pytest
 from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
+
+from psr_fer.reproduce import claim_line, read_ledger, results_markdown, sections
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = ROOT/"nbs"/"index.ipynb"
@@ -54,6 +56,12 @@ def test_stored_tables_are_those_of_the_records(nb):
                 assert not lines[0].startswith("|") or len(lines) > 2, f"a table without rows: {lines[0]}"
                 checked += 1
     assert checked == 8
+
+
+def test_the_ledgers_pages_are_those_of_the_records():
+    assert (ROOT/"results"/"README.md").read_text() == results_markdown(ROOT/"results"), "render_results('results') writes it anew"
+    page = (ROOT/"results"/"index.html").read_text()  # its pictures may differ by a pixel between machines, its texts may not
+    assert all(html.escape(claim_line(c)) in page for s in sections(read_ledger(ROOT/"results")) for c in s["claims"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT/"nbs"/"experiments").glob("*.ipynb")), ids=lambda o: o.stem)

@@ -240,7 +240,7 @@ def test_the_test_split_is_read_once_at_the_end(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "evaluate_model", lambda model, dl, *a, **k: (seen.append((len(dl.dataset), (tmp_path/"run"/"stage-fit.safetensors").exists())), real(model, dl, *a, **k))[1])
     m = train(PLAIN, faces, tmp_path/"run")
     n = m["data"]["faces"]
-    assert [o for o in seen] == [(n["valid"], True), (n["test"], True), (n["test"], True)] and "test split was read once" in m["selected"]
+    assert [o for o in seen] == [(n["valid"], True), (n["test"], True), (n["test"], True)] and "the test split chose nothing" in m["selected"]
 
 
 def test_cache_on_disk_gives_the_same_numbers(plain, faces, tmp_path):
