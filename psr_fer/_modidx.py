@@ -95,6 +95,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'psr_fer.cli': { 'psr_fer.cli._command': ('cli.html#_command', 'psr_fer/cli.py'),
                              'psr_fer.cli._csv_file': ('cli.html#_csv_file', 'psr_fer/cli.py'),
                              'psr_fer.cli._join_numbers': ('cli.html#_join_numbers', 'psr_fer/cli.py'),
+                             'psr_fer.cli._own_faces': ('cli.html#_own_faces', 'psr_fer/cli.py'),
                              'psr_fer.cli._quiet': ('cli.html#_quiet', 'psr_fer/cli.py'),
                              'psr_fer.cli._say': ('cli.html#_say', 'psr_fer/cli.py'),
                              'psr_fer.cli._seeds': ('cli.html#_seeds', 'psr_fer/cli.py'),

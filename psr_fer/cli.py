@@ -45,6 +45,10 @@ def _write_csv(path, table):
     from psr_fer.checkpoints import write_whole
     write_whole(path, table.to_csv(index=False))
 
+def _own_faces(path, recipes, init): # fine-tune the shipped weights -> recipe, name of the run, data, start
+    if not Path(path).exists(): raise ValueError(f"{path} is neither a folder or CSV of your own faces nor a recipe; the recipes are {', '.join(recipes)}.")
+    return "own-faces", Path(path).resolve().stem, Path(path), init or Path("default")
+
 # %% ../nbs/50_cli.ipynb #7773c204
 @app.command()
 def demo(
@@ -104,7 +108,7 @@ def data(
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe (a wrong one lists them all), or a folder of faces of your own: class folders, or a CSV with path and label.")],
     data: Annotated[Optional[Path], typer.Option(help="Folder of the data set.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder of the run; with --seeds, the folder of their folders. [default: runs/RECIPE__sSEED]")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder of the run; with --seeds, the folder of their folders. [default: runs/RECIPE__sSEED, with the folder's name for faces of your own]")] = None,
     seed: Seed = 0,
     seeds: Annotated[Optional[str], typer.Option(metavar="0 1 2", help="Several seeds one after another, with mean and standard deviation at the end.")] = None,
     sets: Sets = None,
@@ -125,8 +129,8 @@ def train(
     """
     _quiet()
     from psr_fer.recipes import RECIPES, get_recipe
-    if recipe not in RECIPES and Path(recipe).exists() and data is None: # fine-tune the shipped weights
-        recipe, data, init = "own-faces", Path(recipe), init or Path("default")
+    name = recipe
+    if recipe not in RECIPES and data is None: recipe, name, data, init = _own_faces(recipe, RECIPES, init)
     made, numbers = get_recipe(recipe, sets or ()), _seeds(seeds)
     if data is None: raise ValueError(f"--data is missing: give the folder of the data set, as in psr-fer train {recipe} --data FOLDER.")
     from psr_fer.runs import train_run, train_seeds
@@ -134,7 +138,8 @@ def train(
     args = dict(fresh=fresh, init=init, cache=cache, minutes=minutes, track=track, say=_say, command=_command(own=data if recipe == "own-faces" else None), ledger=ledger, skip_bad=skip_bad, **read)
     with _stoppable():
         if numbers: train_seeds(made, data, out or Path("runs"), numbers, **args)
-        else: train_run(made, data, out or Path("runs")/f"{recipe}__s{seed}", seed, **args)
+        else: train_run(made, data, folder := out or Path("runs")/f"{name}__s{seed}", seed, **args)
+    if recipe == "own-faces" and not numbers: _say(f"Use it: psr-fer predict PICTURES --weights {folder}")
 
 _here = ("--out", "--ledger", "--cache", "--minutes", "--track", "--fresh", "--seeds") # where and how it ran on this machine
 

@@ -84,7 +84,7 @@ def _quietly(): # the exporters talk a lot
 def _needs(*names):
     import importlib
     try: return [importlib.import_module(o) for o in names]
-    except ImportError as e: raise ValueError(f"this needs the package {e.name}; pip install \"psr_fer[export]\".") from None
+    except ImportError as e: raise ValueError(f"this needs the package {e.name}; pip install \"psr_fer[export]\"; in a clone: uv run --extra export psr-fer ...") from None
 
 def _example(about): # what the exporters trace with, and what says that the batch is free
     return dict(args=(torch.rand(2, 3, *_size(about)),), dynamic_shapes={"faces": {0: torch.export.Dim("batch", min=1, max=65536)}})

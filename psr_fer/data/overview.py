@@ -24,7 +24,7 @@ def find_dataset(root # folder
     if is_rafdb(root): return "rafdb"
     if is_affectnet(root): return "affectnet"
     if ferplus_layout(root): return "ferplus"
-    raise DataError(root, [Problem(str(root), None, "holds none of FER+, RAF-DB and AffectNet in a known layout; the README lists the layouts.")])
+    raise DataError(root, [Problem(str(root), None, f"holds none of FER+, RAF-DB and AffectNet in a known layout; the README lists the layouts. Faces of your own, in a folder per label, need no reader: psr-fer train {root}")])
 
 # %% ../../nbs/18_data.overview.ipynb #cc58c3ad
 def read_dataset(root, # folder
