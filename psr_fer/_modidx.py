@@ -862,6 +862,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'psr_fer.runs.Run.start': ('runs.html#run.start', 'psr_fer/runs.py'),
                               'psr_fer.runs.Run.wait': ('runs.html#run.wait', 'psr_fer/runs.py'),
                               'psr_fer.runs._base_file': ('runs.html#_base_file', 'psr_fer/runs.py'),
+                              'psr_fer.runs._calibration': ('runs.html#_calibration', 'psr_fer/runs.py'),
                               'psr_fer.runs._clear': ('runs.html#_clear', 'psr_fer/runs.py'),
                               'psr_fer.runs._dls': ('runs.html#_dls', 'psr_fer/runs.py'),
                               'psr_fer.runs._finish': ('runs.html#_finish', 'psr_fer/runs.py'),

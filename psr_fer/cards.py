@@ -8,7 +8,7 @@ __all__ = ['INTENDED', 'FERPLUS_LIMIT', 'LIMITS', 'ship', 'card_markdown']
 # %% ../nbs/35_cards.ipynb #0f22d5bd
 import json, tempfile
 from pathlib import Path
-from .calibration import ece, fit_temperature
+from .calibration import ENOUGH, ece, fit_temperature
 from .checkpoints import load_model, save_model, write_whole
 from .data.table import dls_from_table
 from .interpret import accuracy_by_reduced_size
@@ -30,8 +30,6 @@ def _judged(model, dl, classes, views="none", n=1): # log-probabilities, targets
     return logp, y, judge(logp, y, classes)
 
 # %% ../nbs/35_cards.ipynb #24f87469
-ENOUGH = 100 # validation faces that a temperature needs
-
 def make_card(model, # stored and loaded again, in eval mode
               about:dict, # its description
               data, # folder of the data set
@@ -41,7 +39,7 @@ def make_card(model, # stored and loaded again, in eval mode
     table = table_of(about, data)
     dls = dls_from_table(table, size=tuple(model.size), augment=None)
     logp, y, _ = _judged(model, dls.valid, about["classes"])
-    t = float(fit_temperature(logp, y)) if len(y) >= ENOUGH else 1. # a temperature of few faces is worse than none
+    t = float(fit_temperature(logp, y)) if len(y) >= ENOUGH else 1.
     logp, y, test = _judged(model, dls[2], about["classes"])
     before, after = (float(ece((logp/o).softmax(1), y)) for o in (1., t))
     *_, views = _judged(model, dls[2], about["classes"], "paper", 8)

@@ -19,7 +19,7 @@ from fastai.torch_core import num_distrib, rank_distrib
 from fastcore.basics import patch
 from safetensors.torch import load_file
 import psr_fer
-from .calibration import ece
+from .calibration import ENOUGH, ece, fit_temperature, scale_log_probs
 from .checkpoints import load_model, save_model, save_tensors, take_over, write_json, write_whole
 from .data.affectnet import affectnet_table
 from .data.ferplus import ferplus_table
@@ -374,24 +374,34 @@ def evaluate_model(model, # PSR or Baseline
         result["branches"] = [{k: judge(scores[:,i], targets, classes)[k] for k in METRICS} for i in range(scores.shape[1])]
     return result, scores, targets
 
+# %% ../nbs/31_runs.ipynb #dcecbe9f
+def _calibration(model, valid, scores, targets): # valid: its loader; scores (N,branches,C) and targets (N,) of the plain test faces
+    if len(valid.dataset) < ENOUGH: return {} # too few faces to tell
+    of_valid, y = tta_scores(model, valid, 1, "none")
+    t, logp = fit_temperature(fuse_scores(model, of_valid), y), fuse_scores(model, scores)
+    before, after = (ece(scale_log_probs(logp, o), targets) for o in (1., t))
+    return dict(temperature=round(t, 4), calibration=dict(before=round(before, 4), after=round(after, 4), bins=15, split="test", temperature_from="valid"))
+
 # %% ../nbs/31_runs.ipynb #a8339ab0
 def _finish(run, model, dls): # judge, save, record
     r = run.recipe
     about = dict(classes=run.classes, recipe=r.name, seed=run.seed, protocol=run.table.attrs.get("protocol"), dataset=r.dataset, read=dict(run.read, skip_bad=True) if run.table.attrs.get("skipped") else run.read,
                  grey=bool(run.table.attrs.get("grey")), views=r.views, views_n=r.views_n)
     valid, *_ = evaluate_model(model, dls.valid, run.classes, r.views, r.views_n, run.seed)
-    plain, *_ = evaluate_model(model, dls[2], run.classes, "none")
+    plain, *of_plain = evaluate_model(model, dls[2], run.classes, "none")
+    calibration = _calibration(model, dls.valid, *of_plain)
     test, scores, targets = evaluate_model(model, dls[2], run.classes, r.views, r.views_n, run.seed)
-    save_model(model, run.folder/"model.safetensors", **about)
+    save_model(model, run.folder/"model.safetensors", **about, **calibration)
     def arrays(p):
         with p.open("wb") as f: np.savez_compressed(f, scores=scores.numpy().astype(np.float16), targets=targets.numpy())
     write_whole(run.folder/"test.npz", arrays)
-    metrics = dict(_record(run, model, valid, plain, test), predictions=_letters(fuse_scores(model, scores).argmax(1)), targets=_letters(targets))
+    metrics = dict(_record(run, model, valid, plain, test), **calibration, predictions=_letters(fuse_scores(model, scores).argmax(1)), targets=_letters(targets))
     save(plot_history({r.name: pd.DataFrame(run.history)}), run.folder/"history.png")
     save(plot_confusion({r.name: test}, run.classes), run.folder/"confusion.png")
     write_json(run.folder/"metrics.json", metrics)
     views = "" if r.views == "none" else f" ({metrics['views']} views; without: WA {plain['wa']:.2%})"
     run.say(f"test: WA {test['wa']:.2%} UA {test['ua']:.2%} macro-F1 {test['macro_f1']:.2%}{views}; {metrics['minutes']} minutes of training; {run.folder}")
+    if calibration: run.say("calibrated on the validation faces: temperature {temperature:.2f}, expected calibration error of the test faces {calibration[before]:.3f} -> {calibration[after]:.3f}".format(**calibration))
 
 def _letters(numbers): return "".join(chr(48 + int(o)) for o in numbers) # a character per test face, so that two records can be compared face by face
 

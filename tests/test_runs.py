@@ -44,6 +44,20 @@ def test_same_numbers_from_the_saved_weights(finished, faces):
     assert about["classes"] == list(m["test"]["recall"]) and about["config"]["size"] in ([32, 32], 32)
 
 
+def test_enough_validation_faces_calibrate_a_run(finished, faces, tmp_path, monkeypatch):
+    from psr_fer.predict import Predictor
+    first, m = finished
+    assert "temperature" not in m and Predictor(first, device="cpu").temperature == 1  # a handful of validation faces says nothing
+    for o in (*first.glob("stage-*"), first/"history.csv", first/"repeated.json", first/"sr.json"): (tmp_path/o.name).write_bytes(o.read_bytes())
+    monkeypatch.setattr("psr_fer.runs.ENOUGH", 10)
+    said = []
+    m = train_run(get_recipe("synthetic-demo", TINY), faces, tmp_path, seed=5, say=said.append, **READ)  # all stages are done: it only judges
+    predictor, c = Predictor(tmp_path, device="cpu"), m["calibration"]
+    assert predictor.temperature == m["temperature"] != 1 and c["temperature_from"] == "valid"
+    assert f"temperature {m['temperature']:.2f}, expected calibration error of the test faces {c['before']:.3f} -> {c['after']:.3f}" in said[-1]
+    assert m["test"] == finished[1]["test"]  # it changes no decision
+
+
 def test_a_finished_run_is_not_run_again(finished, faces):
     out, m = finished
     before = (out/"model.safetensors").stat().st_mtime_ns
