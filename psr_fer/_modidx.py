@@ -47,6 +47,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'psr_fer.augment.random_erase': ('augment.html#random_erase', 'psr_fer/augment.py'),
                                  'psr_fer.augment.random_homography': ('augment.html#random_homography', 'psr_fer/augment.py'),
                                  'psr_fer.augment.random_lighting': ('augment.html#random_lighting', 'psr_fer/augment.py'),
+                                 'psr_fer.augment.random_reduction': ('augment.html#random_reduction', 'psr_fer/augment.py'),
                                  'psr_fer.augment.warp_batch': ('augment.html#warp_batch', 'psr_fer/augment.py')},
             'psr_fer.bench': { 'psr_fer.bench.PlainPSR': ('bench.html#plainpsr', 'psr_fer/bench.py'),
                                'psr_fer.bench.PlainPSR.__init__': ('bench.html#plainpsr.__init__', 'psr_fer/bench.py'),

@@ -96,5 +96,6 @@ AUGMENTS = { # name -> arguments of FERAugment: degrees, magnification, share of
     "rafdb":   dict(rotate=15., zoom=1.1, warp=.2, lighting=.2), # authors' recipe for RAF-DB
     "strong":  dict(rotate=20., zoom=1.2, warp=.2, lighting=.3, shift=.1, erase=.25), # ours, from random weights
     "light":   dict(rotate=10., zoom=1.1, warp=0., lighting=.2), # ours, for short trainings
+    "small":   dict(rotate=10., zoom=1.1, warp=0., lighting=.2, reduce=5.), # ours, for faces that are small in the picture
     "tta":     dict(rotate=10., zoom=1.1, warp=0., lighting=0., p=1.), # Section V-A: rotated and zoomed views
 }

@@ -94,6 +94,8 @@ _recipes = [
     *_both("ferplus-paper", "ferplus-paper-vgg16", dataset="ferplus", **_multi(48,96,144), **_published, **_paper),
     *_both("ferplus-authors", "ferplus-authors-vgg16", dataset="ferplus", loss="ce", soft=True, rates=AUTHORS_RATES["ferplus"], sgd_epochs=30, sgd_lr=1e-4, **_authors),
     *_both("ferplus-lite", "ferplus-lite-baseline", dataset="ferplus", soft=True, base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
+    *_both("ferplus-small", "ferplus-small-baseline", dataset="ferplus", soft=True, epochs=4, **dict(_lite, source="ours: goes on from ferplus-lite (--init) with faces that lose up to four fifths of their pixels a side",
+                                                                                                 sr_epochs=0, lr=7e-4, ema=.995, augment="small")),
     *_both("rafdb-paper", "rafdb-paper-vgg16", **_raf, **_multi(50,100,150), **_published, **_paper),
     *_both("rafdb-authors", "rafdb-authors-vgg16", **_raf, alpha=.8, lr=5e-3, rates=AUTHORS_RATES["rafdb"], sgd_epochs=20, sgd_lr=5e-4, **_multi(48,96,144), **_authors),
     *_both("rafdb-lite", "rafdb-lite-baseline", dataset="rafdb", base=((24,5),(36,8),(48,12)), epochs=8, **_lite),

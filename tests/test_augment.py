@@ -5,7 +5,7 @@ import pytest
 import torch
 from fastai.vision.core import TensorImage
 
-from psr_fer.augment import AUGMENTS, FERAugment, augmentation, random_erase, random_homography, random_lighting, warp_batch
+from psr_fer.augment import AUGMENTS, FERAugment, augmentation, random_erase, random_homography, random_reduction, random_lighting, warp_batch
 
 
 def spot(y, x, size=65): # one bright pixel on black, blurred a little so that it survives sampling
@@ -52,6 +52,18 @@ def test_named_settings_stay_images(name):
         y = t(TensorImage(x), split_idx=0)
         assert y.shape == x.shape and torch.isfinite(y).all() and y.min() >= -1e-4 and y.max() <= 1 + 1e-4 and not torch.allclose(y, x, atol=.05)
         torch.testing.assert_close(t(TensorImage(x), split_idx=1).as_subclass(torch.Tensor), x)  # validation is left alone
+
+
+def test_reduction_loses_detail_and_nothing_else():
+    fine = torch.rand(300, 2, 40, 24)
+    out = random_reduction(fine, 6., p=.5, generator=gen())
+    same = (out == fine).flatten(1).all(1)
+    assert .4 < same.float().mean() < .65 and out.shape == fine.shape and out.min() >= 0 and out.max() <= 1
+    assert (out[~same].flatten(1).std(1) < fine[~same].flatten(1).std(1)).all()  # every other one lost contrast
+    flat = torch.full((20, 1, 32, 32), .3)
+    torch.testing.assert_close(random_reduction(flat, 30., p=1.), flat, atol=1e-5, rtol=0)  # as bright as before; 4 pixels are left
+    torch.testing.assert_close(random_reduction(fine, 6., p=.5, generator=gen()), out)
+    with pytest.raises(ValueError, match="at least 1, got 0.5"): FERAugment(reduce=.5)
 
 
 def test_seed_repeats_the_views():
