@@ -53,7 +53,7 @@ class Recipe:
     ema: float = 0. # moving average of the weights per batch, in [0,1); 0 = none
     views: str = "paper" # test-time views, Section V-A
     views_n: int = 8 # how many; paper: 8
-    precision: str = "auto" # "float32", "bf16", "fp16"; auto: half precision on a GPU, float32 on a CPU
+    precision: str = "auto" # "float32", "bf16", "fp16"; auto: half precision where it is faster: GPUs, and CPUs with bfloat16
     channels_last: bool = True # memory format; faster on CPUs and GPUs, the same numbers
     compile: bool = False # torch.compile; pays for long trainings on a GPU
 

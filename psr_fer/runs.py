@@ -33,7 +33,7 @@ from .metrics import METRICS, judge
 from .models.edsr import EDSR, PUBLISHED, load_edsr, train_sr
 from .models.psr import PSR, Baseline
 from .recipes import Recipe, changes_of, get_recipe
-from .training import Bar, Keep, SeedEpochs, StopOnNaN, epoch_seed, precision_callbacks, restore, seed_all, state_bytes, stop_on_signal
+from .training import Bar, Keep, SeedEpochs, StopOnNaN, epoch_seed, precision_callbacks, resolve_precision, restore, seed_all, state_bytes, stop_on_signal
 
 # %% ../nbs/31_runs.ipynb #69723bcd
 try: import fcntl
@@ -121,6 +121,7 @@ class Run:
         self.folder, self.recipe, self.table, self.seed, self.command, self.read = Path(folder), recipe, table, seed, command, read or {}
         self.init, self.cache, self.minutes, self.track, self.fresh, self._say, self.rank = init, cache, minutes, track, fresh, say, rank_distrib()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.precision = resolve_precision(recipe.precision)
         self.data, self.repeated = fingerprint(table), None # repeated: pictures in more than one split, once counted
         self.history = pd.read_csv(self.folder/"history.csv").to_dict("records") if (self.folder/"history.csv").exists() else []
         self.classes, self.interrupted, self.problem, self.nan_files = tuple(table.attrs["classes"]), False, None, []
@@ -162,7 +163,8 @@ def start(self:Run):
         old = json.loads(file.read_text(encoding="utf-8"))
         diff = [k for k in config if config[k] != (_recipe_of(old["recipe"]) if k == "recipe" else old.get(k))]
         if diff: raise ValueError(f"{self.folder} holds another run ({', '.join(diff)} differ); choose another --out, or begin anew there with --fresh.")
-    elif not self.rank: write_json(file, dict(config, command=self.command, started=now(), **machine()))
+        self.precision = old.get("precision", self.precision) # "auto" is decided once
+    elif not self.rank: write_json(file, dict(config, precision=self.precision, command=self.command, started=now(), **machine()))
 
 # %% ../nbs/31_runs.ipynb #b786b198
 @patch
@@ -197,7 +199,7 @@ def locked(run:Run):
 # %% ../nbs/31_runs.ipynb #5d5ab6f2
 def _stage_callbacks(run, stage, learn, state): # everything around the plain fit
     r, train = run.recipe, run.table[run.table["split"] == "train"]
-    cbs = [SeedEpochs(run.seed, stage), Keep(run, stage, run.minutes, state), StopOnNaN(run, train["path"].tolist(), stage), Bar(stage), *precision_callbacks(r.precision, learn.dls.device)]
+    cbs = [SeedEpochs(run.seed, stage), Keep(run, stage, run.minutes, state), StopOnNaN(run, train["path"].tolist(), stage), Bar(stage), *precision_callbacks(run.precision, learn.dls.device)]
     if r.accumulate > len(learn.dls.train): raise ValueError(f"accumulate={r.accumulate} batches of {learn.dls.train.bs} are more than the {len(learn.dls.train)} of an epoch, so no step would ever be made; choose less.")
     if r.accumulate > 1: cbs.append(GradientAccumulation(r.accumulate*learn.dls.train.bs))
     if num_distrib() > 1:
@@ -252,7 +254,7 @@ def _fit(run, learn, epochs, lr, start, cbs):
     except torch.OutOfMemoryError:
         half = max(2, r.batch_size//2)
         raise ValueError(f"out of GPU memory with batch_size {r.batch_size}; try --set batch_size={half} --set accumulate={2*r.accumulate} (the same step in less memory)" +
-                         ("" if r.precision != "float32" else ", or --set precision=bf16") + ". Give --fresh or another --out, since the recipe changes.") from None
+                         ("" if run.precision != "float32" else ", or --set precision=bf16") + ". Give --fresh or another --out, since the recipe changes.") from None
     if run.nan_files and not run.rank: write_json(run.folder/"nan-batch.json", run.nan_files)
     if run.problem is not None: raise run.problem
 
@@ -416,7 +418,7 @@ def _record(run, model, valid, plain, test): # what stands in metrics.json
         weights=f"base network: {r.weights if run.init is None else run.init}" + (f"; super-resolution: {r.sr_weights if r.sr_weights != 'none' else 'trained on these faces' if r.sr_epochs else 'none'}" if r.model == "psr" else ""),
         valid=valid, test=test, test_plain={k: plain[k] for k in METRICS}, views="none" if r.views == "none" else f"{r.views} x {r.views_n}", minutes=round(seconds/60, 1),
         step_share=round(timed["step_seconds"]/max(timed["train_seconds"], 1e-9), 4), parameters=sum(p.numel() for p in model.parameters()),
-        repeated_pictures=run.repeated, data=run.data, command=run.command, finished=now(), **machine())
+        repeated_pictures=run.repeated, precision=run.precision, data=run.data, command=run.command, finished=now(), **machine())
     if getattr(model, "fusion", None) is not None: out["fusion_weights"] = {k: round(v, 4) for k,v in model.fusion_weights().items()}
     return out
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['epoch_seed', 'seed_all', 'random_state', 'set_random_state', 'SeedEpochs', 'Keep', 'state_bytes', 'restore',
-           'StopOnNaN', 'precision_callbacks']
+           'StopOnNaN', 'resolve_precision', 'precision_callbacks']
 
 # %% ../nbs/25_training.ipynb #d53175b5
 import io, hashlib, random, signal, sys, threading, time
@@ -15,6 +15,7 @@ from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.training import GradientAccumulation
 from fastai.torch_core import num_distrib, rank_distrib, to_device, to_float
 from fastcore.basics import patch
+from .bench import fast_dtype
 from .learner import bare, block_names
 
 # %% ../nbs/25_training.ipynb #91e9d51c
@@ -214,17 +215,24 @@ class Autocast(Callback):
         if self.on is not None: self.on.__exit__(None, None, None); self.on = None
 
 # %% ../nbs/25_training.ipynb #29739a4c
+def resolve_precision(precision:str="auto", # "auto", "float32", "bf16" or "fp16"
+                      device=None # torch device; default: a GPU if there is one
+                     )->str: # "float32", "bf16" or "fp16"
+    "What `auto` means on a device; anything else stays. ValueError for an unknown one, and for float16 on a CPU."
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    names = {torch.float32: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+    if precision == "auto": return names[torch.float32 if device.type not in ("cpu","cuda") else fast_dtype(device)]
+    if precision not in names.values(): raise ValueError(f"precision must be auto, float32, bf16 or fp16, got {precision!r}.")
+    if precision == "fp16" and device.type != "cuda": raise ValueError("fp16 needs a GPU; choose bf16 or float32 on a CPU.")
+    return precision
+
 def precision_callbacks(precision:str="auto", # "auto", "float32", "bf16" or "fp16"
                         device=None # torch device; default: a GPU if there is one
                        )->list: # of callbacks
     "Callbacks for mixed precision. ValueError for float16 on a CPU."
-    cuda = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cuda"
-    if precision == "auto": precision = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if cuda else "float32"
+    precision, device = resolve_precision(precision, device), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if precision == "float32": return []
-    if precision not in ("bf16", "fp16"): raise ValueError(f"precision must be auto, float32, bf16 or fp16, got {precision!r}.")
-    if cuda: return [MixedPrecision(AMPMode.BF16 if precision == "bf16" else AMPMode.FP16)]
-    if precision == "fp16": raise ValueError("fp16 needs a GPU; choose bf16 or float32 on a CPU.")
-    return [Autocast()]
+    return [MixedPrecision(AMPMode.BF16 if precision == "bf16" else AMPMode.FP16) if device.type == "cuda" else Autocast()]
 
 # %% ../nbs/25_training.ipynb #e5dc2d83
 class Bar(Callback):

@@ -22,7 +22,7 @@ from psr_fer.recipes import get_recipe
 from psr_fer.runs import train_run, train_seeds
 
 TINY = get_recipe("synthetic-demo", ["epochs=2", "base=[[24,1]]", "size=32", "sr=[1,4]", "sr_epochs=0", "views_n=2", "batch_size=16", "views=none"])
-PLAIN = replace(TINY, model="baseline", base=(), name="plain")
+PLAIN = replace(TINY, model="baseline", base=(), name="plain", precision="float32")  # whatever the processor
 
 
 def train(recipe, faces, out, **kw): return train_run(recipe, faces, out, kw.pop("seed", 5), labels="label.csv", say=kw.pop("say", lambda o: None), **kw)
@@ -36,7 +36,7 @@ def plain(faces, tmp_path_factory):
 
 def start(faces, out, *args):
     "The command line in a process of its own."
-    sets = [f"{k}={json.dumps(getattr(PLAIN, k))}" for k in ("model", "epochs", "base", "size", "sr", "sr_epochs", "views_n", "views", "batch_size")]
+    sets = [f"{k}={json.dumps(getattr(PLAIN, k))}" for k in ("model", "epochs", "base", "size", "sr", "sr_epochs", "views_n", "views", "batch_size", "precision")]
     return subprocess.Popen([sys.executable, "-W", "ignore", "-m", "psr_fer.cli", "train", "synthetic-demo", "--data", str(faces), "--labels", "label.csv", "--out", str(out), "--seed", "5",
                              *[o for s in sets for o in ("--set", s)], *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -156,6 +156,19 @@ def test_options_of_a_recipe_train(faces, tmp_path, change):
     exact = {"sgd_epochs"} & set(change)  # the first stage is the same
     assert (first == loss) if exact else (first != loss or "channels_last" in change or "compile" in change or "ema" in change) and abs(first - loss) < .5
     if "sgd_epochs" in change: assert pd.read_csv(tmp_path/"run"/"history.csv")["stage"].tolist() == ["fit", "sgd"]
+
+
+def test_auto_precision_is_decided_once(faces, tmp_path, monkeypatch):
+    from psr_fer.training import Autocast, precision_callbacks, resolve_precision
+    monkeypatch.setattr("psr_fer.training.fast_dtype", lambda device: torch.bfloat16)
+    assert resolve_precision("auto", "cpu") == "bf16" and isinstance(precision_callbacks("auto", "cpu")[0], Autocast)
+    r = replace(PLAIN, epochs=1, precision="auto")
+    m = train(r, faces, tmp_path/"run")
+    monkeypatch.setattr("psr_fer.training.fast_dtype", lambda device: torch.float32)
+    assert resolve_precision("auto", "cpu") == "float32" and precision_callbacks("auto", "cpu") == []
+    (tmp_path/"run"/"metrics.json").unlink()
+    again = train(r, faces, tmp_path/"run")  # the folder was begun in bfloat16
+    assert m["precision"] == again["precision"] == "bf16" and train(r, faces, tmp_path/"other")["precision"] == "float32"
 
 
 def test_accumulated_batches_make_the_step_of_a_large_one(faces):
@@ -310,7 +323,7 @@ def dies(a, b):
 c.os.replace = dies
 from psr_fer.recipes import get_recipe
 from psr_fer.runs import train_run
-r = replace(get_recipe('synthetic-demo', {[f"{k}={json.dumps(getattr(PLAIN, k))}" for k in ("epochs", "size", "sr", "sr_epochs", "views_n", "views", "batch_size")]!r}), model='baseline', base=(), name='plain')
+r = replace(get_recipe('synthetic-demo', {[f"{k}={json.dumps(getattr(PLAIN, k))}" for k in ("epochs", "size", "sr", "sr_epochs", "views_n", "views", "batch_size", "precision")]!r}), model='baseline', base=(), name='plain')
 train_run(r, {str(faces)!r}, {str(out)!r}, 5, labels='label.csv', say=lambda o: None)
 """
     p = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
