@@ -44,16 +44,19 @@ def html_table(frame:pd.DataFrame, # numbers and texts
     return f'<div class=wide tabindex=0 role=region aria-label="table">{body}</div>'
 
 # %% ../nbs/21_pages.ipynb #103a98d1
-_css = """:root{color-scheme:light dark;--ground:#fff;--line:#ddd;--shade:#0003}body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222;background:var(--ground)}
+_css = """:root{color-scheme:light dark;--ground:#fff;--line:#ddd;--shade:#0003}
+body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222;background:var(--ground)}
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem}h1,h2,p,summary{overflow-wrap:anywhere}table{border-collapse:collapse;margin:.6rem 0}
 td,th{padding:.25rem .9rem .25rem 0;text-align:right;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums;vertical-align:bottom}td{white-space:nowrap}
 td:first-child,th:first-child,.text td,.text th{text-align:left}.text td{white-space:normal;overflow-wrap:anywhere;min-width:7rem;vertical-align:top}tbody th{min-width:8rem}
 .wide{overflow-x:auto;background:linear-gradient(90deg,var(--ground) 30%,transparent) 0/2rem 100%,linear-gradient(270deg,var(--ground) 30%,transparent) 100%/2rem 100%,
-linear-gradient(90deg,var(--shade),transparent) 0/.7rem 100%,linear-gradient(270deg,var(--shade),transparent) 100%/.7rem 100%;background-repeat:no-repeat;background-attachment:local,local,scroll,scroll}
+linear-gradient(90deg,var(--shade),transparent) 0/.7rem 100%,
+linear-gradient(270deg,var(--shade),transparent) 100%/.7rem 100%;background-repeat:no-repeat;background-attachment:local,local,scroll,scroll}
 img{max-width:100%;height:auto;background:#fff}.row{display:flex;flex-wrap:wrap;gap:.8rem;align-items:flex-start}.row img{max-width:min(100%,32rem)}p.note{color:#595959;font-size:.9rem}
 details{margin:.5rem 0;padding:.3rem .8rem;border:1px solid var(--line);border-radius:6px}summary{cursor:pointer}code{background:#f3f3f3;padding:.1rem .3rem;border-radius:3px;overflow-wrap:anywhere}
 .held{color:#0a6b3d}.failed{color:#a3261f}.open,.not{color:#595959}@media(max-width:40rem){table{font-size:.88rem}td,th{padding-right:.6rem}}
-@media(prefers-color-scheme:dark){:root{--ground:#16181c;--line:#3a3d44;--shade:#fff4}body{color:#ddd}p.note,.open,.not{color:#a2a2a2}code{background:#262a31}img{border-radius:6px}.held{color:#5cc48f}.failed{color:#ef7d75}}"""
+@media(prefers-color-scheme:dark){:root{--ground:#16181c;--line:#3a3d44;--shade:#fff4}body{color:#ddd}p.note,.open,.not{color:#a2a2a2}
+code{background:#262a31}img{border-radius:6px}.held{color:#5cc48f}.failed{color:#ef7d75}}"""
 _by = '<meta name=generator content="psr_fer'
 
 def _shown(head, what): # of a part: HTML

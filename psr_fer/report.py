@@ -47,6 +47,7 @@ def plot_rates(run, # Finished
         ax.set(title=f"{name}: learning rate per block", xlabel="epoch", yscale="log"); ax.legend(fontsize=7)
     return fig
 
+# %% ../nbs/33_report.ipynb #c1880c69
 def plot_curves(histories # dict from the model's name to its history table
                )->Figure: # matplotlib
     "`plot_history` with a name per model below, however many there are."
@@ -152,7 +153,7 @@ def _by_reduced_size(runs, table, px, say): # parts
     fig = legend_below(plot_reduced_size(mean_by_reduced_size({short[k]: v for k,v in lines.items()})))
     few = 196*np.sqrt(.25/len(runs[0].targets)) # of a share of one half, the widest
     note = (f"Each test face reduced to so many pixels and brought back to the network's size, without test-time views. All faces of this data set have {px:.0f} px. "
-            f"95 % intervals are at most about &plusmn; {few:.1f} points wide.")
+            f"95 % intervals are about &plusmn; {few:.1f} points or less.")
     parts = [("Accuracy by reduced size", fig, note), ("WA by reduced size, %", html_table((100*wa).T.rename(columns=lambda o: f"{o} px")), "")]
     same = [r.name for r in runs if len(r.targets) == len(runs[0].targets) and (r.targets == runs[0].targets).all()]
     differences = reduced_differences(rights, set(rights) - set(same))
@@ -190,7 +191,7 @@ def _parts_of(runs): # what needs no pictures of faces
     table, short = metrics_table(runs), {r.name: r.short for r in runs}
     if list(short) != list(short.values()): table.insert(0, "in figures", [short[o] for o in table.index])
     colors = [MODEL_COLORS[i % len(MODEL_COLORS)] for i in range(len(runs))]
-    parts = [("Test split", html_table(table), f"In parentheses 95 % intervals by bootstrap over the test faces. {html.escape(first.metrics['selected'])}.")]
+    parts = [("Test split", html_table(table), "In parentheses 95 % intervals by bootstrap over the test faces." + ("" if several else f" Selected: {html.escape(first.metrics['selected'])}."))]
     if several: parts.append(("Face by face", html_table(differences_table(runs)), "Difference of WA in points, paired bootstrap over the same faces."))
     parts += [("How it was trained", "".join(map(_trained, runs)), ""), ("Recall per class, %", html_table(recall_table({r.name: r.metrics["test"] for r in runs})), ""),
               ("Confusion", {f"Confusion of {r.name}": plot_confusion({r.short: r.metrics["test"]}, r.classes) for r in runs}, "Percent of each true class."),
@@ -199,6 +200,7 @@ def _parts_of(runs): # what needs no pictures of faces
               ("Learning rates", {f"Learning rates of {r.name}": plot_rates(r, r.short) for r in runs}, "")]
     return parts + [(f"Branches of {r.name}, %", html_table(branches_table(r)), "") for r in runs if "branches" in r.metrics["test"]]
 
+# %% ../nbs/33_report.ipynb #3c28c8ea
 def report(runs, # run folders
            out=None, # file to write; default: report.html, in the folder of the run where there is one run
            data=None, # folder of the data set, for accuracy by size and the most wrong faces
@@ -209,6 +211,6 @@ def report(runs, # run folders
     out = check_page_out((runs[0].folder if len(runs) == 1 else Path())/"report.html" if out is None else out)
     parts = _parts_of(runs) + (_with_faces(runs, data, say) if data else [])
     m = runs[0].metrics
-    intro = f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(html.escape(r.name) for r in runs)}. Data: {html.escape(str(m['data']['layout']))}, protocol {html.escape(str(m['data'].get('protocol')))}."
-    write_whole(out, page("psr_fer report", intro, parts))
+    intro = f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(r.name for r in runs)}. Data: {m['data']['layout']}, protocol {m['data'].get('protocol')}."
+    write_whole(out, page("psr_fer report", html.escape(intro), parts))
     return out

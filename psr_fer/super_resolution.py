@@ -68,6 +68,5 @@ def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
     write_json(out/"edsr.json", about)
     save(plot_upscaled(edsr, faces[:6], down), out/"edsr.png")
     say(f"PSNR {result['psnr']:.2f} dB (bicubic {result['bicubic_psnr']:.2f}), SSIM {result['ssim']:.4f} (bicubic {result['bicubic_ssim']:.4f}) on {result['n_valid']} held-out faces; {out/'edsr.safetensors'}")
-    advice = below_bicubic(about)
-    if advice: say(advice)
+    if advice := below_bicubic(about): say(advice)
     return about
