@@ -6,13 +6,14 @@
 __all__ = ['MOST_PIXELS', 'MOST_BYTES', 'CSS', 'INTRO', 'EMPTY', 'NO_FACE', 'read_upload', 'inside', 'run_app']
 
 # %% ../nbs/42_app.ipynb #0c5bc503
-import base64, html, io, os, shutil, signal, tempfile, threading
+import base64, html, io, os, shutil, signal, socket, tempfile, threading
 from abc import ABCMeta
 from dataclasses import dataclass, field
 from pathlib import Path
 import matplotlib as mpl, numpy as np, torch
 import torch.nn.functional as F
 from PIL import Image
+from .checkpoints import DEFAULT
 from .data.synthetic import draw_face
 from .figures import class_color
 from .interpret import pixels, shrink_faces, stn_effect
@@ -415,9 +416,30 @@ def _wait(app): # until somebody ends it
             if hasattr(signal, o): signal.signal(getattr(signal, o), end)
     app.block_thread()
 
+# %% ../nbs/42_app.ipynb #323b53bc
+def port_problem(port # on this computer
+                )->str: # one sentence; empty where the page can have it
+    "Why a port cannot be used, with the next one that can."
+    def taken(o):
+        with socket.socket() as s:
+            if os.name != "nt": s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1) # a page that has just ended holds nothing; on Windows it would mean to share
+            try: s.bind(("127.0.0.1", o))
+            except OSError as e: return e
+    problem = taken(port)
+    if problem is None: return ""
+    free = next((o for o in range(max(port, 1023) + 1, 65536) if taken(o) is None), None)
+    why = "may not be used by this user" if isinstance(problem, PermissionError) else "is taken by another program"
+    return f"port {port} {why}; " + (f"port {free} is free: give --port {free}." if free else "choose a lower one with --port.")
+
+def shipped_baseline(folder=DEFAULT.parent # of the weights that come with the package
+                    )->Path|None: # weights with their description, or None where they were not shipped
+    "The baseline that the shipped weights are compared with."
+    file = Path(folder)/"baseline.safetensors"
+    return file if file.is_file() and file.with_suffix(".json").is_file() else None
+
 # %% ../nbs/42_app.ipynb #6d75ece7
 def run_app(weights=None, # run folder or checkpoint; None: the weights that ship
-            baseline=None, # run folder of a baseline to compare with
+            baseline=None, # run folder or checkpoint of a baseline to compare with; None: with the weights that ship, the baseline that ships
             port:int=7860, # on this computer only
             open_browser:bool=True, # open the page
             say=print, # gets the address
@@ -426,6 +448,8 @@ def run_app(weights=None, # run folder or checkpoint; None: the weights that shi
     "Serve the page on localhost."
     try: import gradio
     except ImportError: raise ValueError("the page needs the package gradio; pip install \"psr_fer[app]\".") from None
+    if problem := port_problem(port): raise ValueError(problem)
+    if weights is None and baseline is None: baseline = shipped_baseline()
     predictors = {"PSR": Predictor(weights)} | ({"baseline": Predictor(baseline)} if baseline else {})
     folder = Path(tempfile.mkdtemp(prefix="psr_fer-app-"))
     os.environ.update(_QUIET, GRADIO_TEMP_DIR=str(folder))
@@ -436,7 +460,9 @@ def run_app(weights=None, # run folder or checkpoint; None: the weights that shi
         say(f"Open http://127.0.0.1:{port} - Ctrl-C ends it.")
         if not block: return app
         _wait(app)
-    except OSError as e: raise ValueError(f"port {port} is taken ({e}); choose another with --port.") from None
+    except OSError:
+        if problem := port_problem(port): raise ValueError(problem) from None # taken while the networks were loaded
+        raise
     finally:
         if block or not (app and app.is_running):
             if app: app.close()

@@ -177,8 +177,8 @@ def evaluate(
 @app.command()
 def report(
     runs: Annotated[List[Path], typer.Argument(help="Folders of finished runs.")],
-    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("report.html"),
-    data: Annotated[Optional[Path], typer.Option(help="Folder of the data set: adds accuracy by size and the most wrong faces.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Page to write; an earlier report there is replaced. [default: RUN/report.html; of several runs report.html, here]")] = None,
+    data: Annotated[Optional[Path], typer.Option(help="Folder of the data set: adds accuracy by size (takes minutes where all faces have one) and the most wrong faces.")] = None,
 ):
     """One self-contained page about one or several runs.
 
@@ -186,7 +186,7 @@ def report(
     """
     _quiet()
     from psr_fer.report import report as write
-    _say(f"Look at it: {write(runs, out, data).resolve()}")
+    with _stoppable(): _say(f"Look at it: {write(runs, out, data, _say).resolve()}")
 
 # %% ../nbs/50_cli.ipynb #c48b040b
 @app.command()
@@ -230,7 +230,7 @@ def export(
     if table and not int8: raise ValueError("--table is for the comparison that --int8 makes; add --int8 DATA.")
     path = export_model(run, out, format)
     about = metadata(path)
-    _say(f"{path}: {path.stat().st_size/1e6:.2f} MB", f"\ntakes {about['input']}", f"\ngives {about['output']}: {', '.join(about['labels'])}")
+    _say(f"{path}: {path.stat().st_size/1e6:.2f} MB", f"\ntakes {about['input']}", f"\nof a photo: {about['preprocessing']}", f"\ngives {about['output']}: {', '.join(about['labels'])}")
     if not int8: return
     compared = compare_on(run, path, int8, _say)
     _say(compared.round(3).to_string())
@@ -240,7 +240,7 @@ def export(
 @app.command("app")
 def page(
     weights: Annotated[Optional[Path], typer.Option(help="Run folder or checkpoint. [default: the weights that come with the package]")] = None,
-    baseline: Annotated[Optional[Path], typer.Option(help="Run folder of a baseline to compare with.")] = None,
+    baseline: Annotated[Optional[Path], typer.Option(help="Run folder or checkpoint of a baseline to compare with.")] = None,
     port: Annotated[int, typer.Option(help="Port on this computer.", min=1, max=65535)] = 7860,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
 ):
@@ -319,7 +319,7 @@ def reproduce(
     with _stoppable(): run(names, data, level, numbers, results, runs, out, tuple(parse_sets(sets or ()).items()), labels, dry_run, engine, cpus, epochs, _say)
 
 # %% ../nbs/50_cli.ipynb #c845e711
-bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+bench = typer.Typer(help="Measure speed on this machine.\n\nExample: psr-fer bench model --sizes 48 --ksteps 1 --batches 16 --seconds 1", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
 @bench.command()

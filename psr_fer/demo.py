@@ -6,17 +6,21 @@
 __all__ = ['run_demo']
 
 # %% ../nbs/34_demo.ipynb #ab8ac63c
-import html
+import html, math, time
 from pathlib import Path
 import numpy as np, pandas as pd, torch
+from fastai.torch_core import default_device
 from .data.synthetic import synthetic_faces
 from .data.table import PixelCache, split_of
 from .emotions import IMAGENET_STATS
-from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_history, plot_sizes
+from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_sizes
 from .interpret import pixels
 from .metrics import METRICS
-from .pages import html_table, page
+from .models.edsr import EDSR
+from .models.psr import PSR, Baseline
+from .pages import check_page_out, html_table, legend_below, page
 from .recipes import get_recipe
+from .report import plot_curves
 from .checkpoints import write_whole
 from .runs import Finished, dataset_table, train_run
 
@@ -42,16 +46,54 @@ def demo_page(out, # folder
     sizes = test[["width","height"]].mean(axis=1).to_numpy()
     small = int(np.argsort(sizes)[len(sizes)//50])
     parts = [("Result on the test split", html_table(pd.DataFrame(rows).T), f"{len(test)} drawn faces that neither network has seen; test-time views: {runs['PSR'].metrics['views']}. The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+."),
-             ("Learning curves", plot_history({k: r.history for k,r in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),
-             ("Confusion", plot_confusion(results, runs["PSR"].classes), "Percent of each true class; the truth is the majority of ten simulated raters."),
-             ("Accuracy by original size", plot_by_size(sizes, {k: r.right()["fused"] for k,r in runs.items()}), "What the pyramid is for: faces that were small before they were resized."),
+             ("Learning curves", plot_curves({k: r.history for k,r in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),
+             ("Confusion", {f"Confusion of the {k}": plot_confusion({k: o}, runs[k].classes) for k,o in results.items()},
+              "Percent of each true class; the truth is the majority of ten simulated raters."),
+             ("Accuracy by original size", legend_below(plot_by_size(sizes, {k: r.right()["fused"] for k,r in runs.items()})),
+              "What the pyramid is for: faces that were small before they were resized."),
              ("What the branches see", plot_branches(branch_images(runs["PSR"].model, test, small)), f"A face of {int(sizes[small])} px, labelled {html.escape(test['label'][small])}: reduced, super-resolved, and as the STN aligned it."),
              ("The data set", plot_sizes(table), "Native sizes spread as in the paper's Figure 1."), ("Classes", plot_classes(table), "")]
     path = Path(out)/"index.html"
     write_whole(path, page("psr_fer demo", "A pyramid with super-resolution (PSR) and its baseline, trained on drawn faces on this machine.", parts))
     return path
 
+# %% ../nbs/34_demo.ipynb #69ca464a
+def _step_seconds(model, px, bs): # seconds of a training step without its optimiser, the second of two
+    model, x = model.to(default_device()).train(), torch.rand(bs, 3, px, px, device=default_device())
+    for _ in range(2):
+        start = time.perf_counter()
+        model(x).sum().backward()
+        float(next(model.parameters()).grad.sum()) # a GPU has finished once this is known
+    return time.perf_counter() - start
+
+def demo_minutes(psr, # Recipe of the PSR
+                 base, # of its baseline
+                 n:int # drawn faces, all splits
+                )->float: # minutes
+    "About how long the demo will take on this machine."
+    steps = lambda bs: math.ceil(.7*n/bs) # per epoch; seven of ten faces are for training
+    def plain(px, r): return _step_seconds(Baseline(r.arch, size=px, pos=r.pos), px, r.batch_size)
+    edsr = [EDSR(2**i, *psr.sr) for i in range(1, psr.kstep + 1)]
+    seconds = sum(epochs*steps(psr.batch_size)*plain(px, psr) for px,epochs in psr.base)
+    if psr.sr_epochs: seconds += sum(psr.sr_epochs*steps(16)*_step_seconds(o, psr.size//o.scale, 16) for o in edsr)
+    pyramid = PSR(psr.arch, size=psr.size, pos=psr.pos, kstep=psr.kstep, stn=psr.stn, fusion=psr.fusion, sr=edsr)
+    seconds += psr.epochs*steps(psr.batch_size)*_step_seconds(pyramid, psr.size, psr.batch_size)
+    return 4/3*(seconds + base.epochs*steps(base.batch_size)*plain(base.size, base))/60
+
+# %% ../nbs/34_demo.ipynb #88b9861f
+def in_minutes(minutes:float # estimated
+              )->str: # for people
+    "An estimate in words."
+    return "less than a minute" if minutes < .75 else "about a minute" if minutes < 1.5 else f"about {minutes:.0f} minutes"
+
 # %% ../nbs/34_demo.ipynb #d389658b
+def _announce(out, recipes, n, say): # what will happen, and how long it takes
+    done = [(out/o/"metrics.json").exists() for o in ("psr","baseline")]
+    how_long = "" if all(done) else f" {in_minutes(demo_minutes(*recipes, n)).capitalize()} on this machine{', less what is done already' if (out/'psr').exists() else ''}."
+    say(f"The demo draws {n} faces, trains a PSR and its baseline on them and leaves a page, {out/'index.html'}: "
+        f"accuracy, learning curves, confusion, and what the pyramid does with small faces.{how_long}")
+
+# %% ../nbs/34_demo.ipynb #a06055a8
 def run_demo(out="demo", # folder for faces, runs and page
              n:int=1200, # faces
              seed:int=0, # of everything random
@@ -59,16 +101,17 @@ def run_demo(out="demo", # folder for faces, runs and page
              say=print # gets progress lines
             )->dict: # model name -> metrics
     "Draw faces, train a PSR and its baseline, judge both, leave a page; a second call goes on where the first stopped."
-    out = Path(out)
-    say(f"drawing {n} faces in {out/'faces'}")
+    out, names = Path(out), {"PSR": "synthetic-demo", "baseline": "synthetic-demo-baseline"}
+    recipes = {k: get_recipe(o, sets) for k,o in names.items()}
+    check_page_out(out/"index.html")
+    _announce(out, recipes.values(), n, say)
     synthetic_faces(out/"faces", n=n, seed=seed)
     table = dataset_table("synthetic", out/"faces", labels="label.csv")
     runs, records = {}, {}
-    for name,recipe in (("PSR","synthetic-demo"), ("baseline","synthetic-demo-baseline")):
+    for name,recipe in recipes.items():
         say(f"training the {name}")
-        folder = out/name.lower()
-        records[name] = train_run(get_recipe(recipe, sets), out/"faces", folder, seed, table=table, say=say, command="psr-fer demo")
-        runs[name] = Finished(folder)
+        records[name] = train_run(recipe, out/"faces", out/name.lower(), seed, table=table, say=say, command="psr-fer demo")
+        runs[name] = Finished(out/name.lower())
     path = demo_page(out, table, runs)
     for k,m in records.items(): say(f"{k:9s} WA {m['test']['wa']:.1%}  UA {m['test']['ua']:.1%}  macro-F1 {m['test']['macro_f1']:.1%}")
     say(f"\nLook at it:           {path.resolve()}")

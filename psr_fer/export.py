@@ -54,16 +54,25 @@ class Deployed(nn.Module):
         return (self.model((faces - self.mean)/self.std)/self.temperature).softmax(-1)
 
 # %% ../nbs/41_export.ipynb #d1597bc5
-def file_metadata(about:dict # description of a checkpoint, see `load_model`
+def _texts(about, inside): # input, preprocessing and output, for people; inside: the file normalises and ends in probabilities
+    shape, grey = f"(batch, 3, {', '.join(map(str, _size(about)))})", _is_grey(about)
+    values = ("grey in [0,1]: the face turned grey first (0.299 R + 0.587 G + 0.114 B), the same value in all three channels" if grey else "RGB in [0,1], in the order red, green, blue")
+    cut = (f"cut a square around the face, its side longer by the share margin, {'turn it grey, ' if grey else ''}"
+           "resize it to size (height, width) with bilinear interpolation over all pixels (antialias), divide by 255")
+    if inside: return dict(input=f"faces: {shape} float32, {values}", preprocessing=f"{cut}; nothing else: the normalisation with mean and std is inside",
+                           output="probabilities: (batch, classes) float32, in the order of labels")
+    return dict(input=f"faces: {shape} float32, {values}; then minus mean, divided by std", preprocessing=f"{cut}, subtract mean, divide by std (psr_fer.predict.Predictor does all of it)",
+                output="scores: (batch, classes) float32, in the order of labels; the softmax of scores/temperature are the probabilities")
+
+def file_metadata(about:dict, # description of a checkpoint, see `load_model`
+                  inside:bool=True # normalisation and temperature are part of the file; False: weights only
                  )->dict: # str by name; labels, size, mean, std, temperature, grey and margin as JSON
     "What an exported file says of itself."
     if "classes" not in about: raise ValueError(f"the description of this {about.get('model')} names no classes; save it with save_model(..., classes=[...]).")
-    grey = bool(about.get("grey", about.get("dataset") == "ferplus"))
-    known = dict(labels=about["classes"], size=_size(about), mean=about["mean"], std=about["std"], temperature=about.get("temperature") or 1., grey=grey, margin=about.get("margin", .05))
-    return {**{k: json.dumps(v) for k,v in known.items()}, "version": f"psr_fer {psr_fer.__version__}",
-        "input": f"faces: (batch, 3, {', '.join(map(str, _size(about)))}) float32, RGB in [0,1]" + ("; grey faces: make the face grey first and put its value into all three channels" if grey else ""),
-        "preprocessing": "square around the face, widened by margin, resized to size (height, width) with bilinear interpolation over all pixels (antialias); normalisation with mean and std is inside",
-        "output": "probabilities: (batch, classes) float32, in the order of labels"}
+    known = dict(labels=about["classes"], size=_size(about), mean=about["mean"], std=about["std"], temperature=about.get("temperature") or 1., grey=_is_grey(about), margin=about.get("margin", .05))
+    return {**{k: json.dumps(v) for k,v in known.items()}, "version": f"psr_fer {psr_fer.__version__}", **_texts(about, inside)}
+
+def _is_grey(about): return bool(about.get("grey", about.get("dataset") == "ferplus")) # was it trained on grey faces?
 
 def _size(about): # [height, width]
     s = about["config"]["size"]
@@ -111,7 +120,7 @@ def to_safetensors(model:nn.Module, about:dict, path):
     "Write the weights, the metadata in their header, and the description beside them, so that `load_model` reads it."
     full = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k,v in full.items()}
-    write_whole(path, save(half if all(torch.equal(v, half[k].to(v)) for k,v in full.items()) else full, metadata=file_metadata(about)))
+    write_whole(path, save(half if all(torch.equal(v, half[k].to(v)) for k,v in full.items()) else full, metadata=file_metadata(about, inside=False)))
     write_json(Path(path).with_suffix(".json"), about)
 
 # %% ../nbs/41_export.ipynb #3e209e93

@@ -6,43 +6,68 @@
 __all__ = ['metrics_table', 'branches_table', 'report']
 
 # %% ../nbs/33_report.ipynb #ebd9ccc6
-import html
+import html, json, re
+from dataclasses import MISSING, fields
 from pathlib import Path
-import numpy as np, pandas as pd
+import matplotlib as mpl, numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from .calibration import ece, reliability
 from .checkpoints import write_whole
-from .data.table import split_of
-from .figures import MODEL_COLORS, figure, plot_by_size, plot_confusion, plot_history
-from .interpret import bootstrap_difference, bootstrap_metric, branch_report, plot_faces
+from .data.table import SPLITS, dls_from_table, split_of
+from .figures import MODEL_COLORS, STYLE, figure, plot_by_size, plot_confusion, plot_history
+from .interpret import REDUCED_SIZES, bootstrap_difference, bootstrap_metric, branch_report, mean_by_reduced_size, plot_faces, plot_reduced_size, right_by_reduced_size
 from .metrics import METRICS, recall_table
-from .pages import html_table, page
+from .pages import check_page_out, html_table, legend_below, page
+from .recipes import Recipe
 from .runs import Finished, table_of
 
 # %% ../nbs/33_report.ipynb #8de6f48b
-def plot_reliability(runs, # list of Finished
+def plot_reliability(run, # Finished
+                     name:str, # what the figure calls it
+                     color:str=MODEL_COLORS[0], # of the bars
                      bins:int=10 # of the confidence
                     )->Figure: # matplotlib
-    "Share judged right over confidence, a panel per run; the line below shows how many faces each bin has."
-    with figure(3.1*len(runs), 3, 1, len(runs), sharey=True, squeeze=False) as (fig, axs):
-        for ax,r,color in zip(axs[0], runs, MODEL_COLORS*len(runs)):
-            t = reliability(r.probabilities, r.targets, bins)
-            at = (t["low"] + t["high"])/2
-            ax.bar(at, t["accuracy"], .9/bins, color=color, alpha=.85); ax.plot([0,1], [0,1], color="#888888", lw=1, ls="--")
-            ax.bar(at, -.12*t["faces"]/t["faces"].max(), .9/bins, color="#bbbbbb")
-            ax.set(title=f"{r.name}: calibration error {ece(r.probabilities, r.targets):.3f}", xlabel="confidence (grey: faces)", ylim=(-.14, 1))
-        axs[0,0].set_ylabel("share judged right")
+    "Share judged right over confidence; the bars below show how many faces each bin has."
+    with figure(3.4, 3) as (fig, ax):
+        t = reliability(run.probabilities, run.targets, bins)
+        at = (t["low"] + t["high"])/2
+        ax.bar(at, t["accuracy"], .9/bins, color=color, alpha=.85); ax.plot([0,1], [0,1], color="#888888", lw=1, ls="--")
+        ax.bar(at, -.12*t["faces"]/t["faces"].max(), .9/bins, color="#bbbbbb")
+        ax.set(title=f"{name}\ncalibration error {ece(run.probabilities, run.targets):.3f}", xlabel="confidence (grey: faces)", ylabel="share judged right", ylim=(-.14, 1))
     return fig
 
-def plot_rates(run # Finished
+def plot_rates(run, # Finished
+               name:str # what the figure calls it
               )->Figure: # matplotlib
     "Learning rate of each block at the end of each epoch."
     cols = [c for c in run.history if c.startswith("lr_")]
     with figure(6, 2.6) as (fig, ax):
         x = np.arange(1, len(run.history) + 1)
         for c,style in zip(cols, ("-","--","-.",":","-")): ax.plot(x, run.history[c].clip(lower=1e-8), style, label=c[3:], marker=".")
-        ax.set(title=f"{run.name}: learning rate per block", xlabel="epoch", yscale="log"); ax.legend(fontsize=7)
+        ax.set(title=f"{name}: learning rate per block", xlabel="epoch", yscale="log"); ax.legend(fontsize=7)
     return fig
+
+# %% ../nbs/33_report.ipynb #c1880c69
+def plot_curves(histories # dict from the model's name to its history table
+               )->Figure: # matplotlib
+    "`plot_history` with a name per model below, however many there are."
+    fig = legend_below(plot_history(histories))
+    with mpl.rc_context(STYLE): fig.axes[0].set_title("Loss (broken line: validation)")
+    return fig
+
+# %% ../nbs/33_report.ipynb #5c34ccb5
+_LONGEST = 28 # letters of a name that fit over a panel
+
+def short_names(names # of runs, all different
+               )->list: # of texts, all different
+    "Names for figures."
+    words = [re.findall(r"[+/_-]+|[^+/_-]+", o) or [o] for o in names]
+    for end in (-1, 0): # what is common at the end goes first, then at the beginning
+        while len(words) > 1 and all(len(o) > 1 for o in words) and len({o[end] for o in words}) == 1:
+            for o in words: del o[end]
+    short = ["".join(o).strip("+/_-") for o in words]
+    if len(set(short)) < len(short) or not all(short): short = list(names)
+    return short if max(map(len, short)) <= _LONGEST else [f"run {i}" for i in range(1, len(names) + 1)]
 
 # %% ../nbs/33_report.ipynb #ca20ca01
 def metrics_table(runs)->pd.DataFrame: # a row per run, texts "86.1 (84.9 to 87.3)"
@@ -71,44 +96,121 @@ def branches_table(run)->pd.DataFrame: # percent
     "Each branch alone, and its weight in the fused prediction."
     return 100*branch_report(run.scores, run.targets, run.classes, run.model).rename(columns=METRICS)
 
-# %% ../nbs/33_report.ipynb #b112969c
-def _told_apart(runs): # as many folders of each path in its name as it takes
-    n = 1
-    while len(set(names := ["/".join(r.folder.parts[-n:]) for r in runs])) < len(runs): n += 1
-    for r,name in zip(runs, names): r.name = name
-    return runs
+# %% ../nbs/33_report.ipynb #249b726a
+def training_facts(run # Finished
+                  )->pd.DataFrame: # columns "what" and "value", texts
+    "What is known about a training beside its result."
+    m = run.metrics
+    versions = m.get("versions") or {}
+    facts = {"recipe": m.get("recipe"), "command": m.get("command"), "seed": m.get("seed"), "device": m.get("device"), "minutes": m.get("minutes"), "finished": m.get("finished"),
+             "initial weights": m.get("weights"), "selected": m.get("selected"), "versions": ", ".join(f"{k} {v}" for k,v in versions.items())}
+    return pd.DataFrame([dict(what=k, value=str(v)) for k,v in facts.items() if v not in (None, "")])
 
-def _with_faces(runs, data): # parts that need the pictures
-    about = runs[0].about
-    test = split_of(table_of(about, data), "test")
-    for r in runs:
-        if len(test) != len(r.targets): raise ValueError(f"{data} has {len(test):,} test faces, the run {r.name} was judged on {len(r.targets):,}; give the data set of the runs, or report that run alone.")
-    sizes, parts = test[["width","height"]].mean(axis=1).to_numpy(), []
-    if len(set(sizes)) > 1: parts.append(("Accuracy by original size", plot_by_size(sizes, {r.name: r.right()["fused"] for r in runs}), ""))
-    wrong = np.flatnonzero(~runs[0].right()["fused"])
-    wrong = wrong[np.argsort(-runs[0].probabilities[wrong].max(1), kind="stable")][:18]
-    rows = test.iloc[wrong].assign(predicted=[runs[0].classes[o] for o in runs[0].predicted[wrong]])
-    titles = [f"{a}\nnot {b}\n{p:.0%}" for a,b,p in zip(rows["label"], rows["predicted"], runs[0].probabilities[wrong].max(1))]
-    if len(rows): parts.append((f"Most wrong faces of {runs[0].name}", plot_faces(test, rows, titles), "What the raters saw, what the network said, and how sure it was. Pictures of the data set: keep this page on your machine."))
+def recipe_changes(run # Finished
+                  )->pd.DataFrame: # columns "field", "this run" and "default", texts; no rows where the folder has no config.json
+    "Fields of the run's recipe that differ from the default of `Recipe`."
+    file, rows = run.folder/"config.json", []
+    recipe = json.loads(file.read_text(encoding="utf-8")).get("recipe", {}) if file.exists() else {}
+    for f in fields(Recipe):
+        default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else None
+        if f.name not in recipe or f.name in ("name","source") or json.dumps(recipe[f.name]) == json.dumps(default): continue
+        rows.append({"field": f.name, "this run": json.dumps(recipe[f.name]), "default": "" if default is None else json.dumps(default)})
+    return pd.DataFrame(rows, columns=["field", "this run", "default"])
+
+def _trained(run): # HTML, folded
+    changes = recipe_changes(run)
+    return f"<details><summary>{html.escape(run.name)}</summary>{html_table(training_facts(run), text=True)}{html_table(changes, text=True) if len(changes) else ''}</details>"
+
+# %% ../nbs/33_report.ipynb #275d3664
+def _rights_by_size(runs, table, px, say): # name -> size -> "fused" and branches -> (N,) bool; px: side of all faces
+    sizes = [o for o in REDUCED_SIZES if o <= min(px, max(min(r.model.size) for r in runs))] # more pixels than there are would be no reduction
+    splits = [o for o in SPLITS if (table["split"] == o).any()]
+    out = {}
+    for r in runs if sizes else []:
+        say(f"judging {len(r.targets):,} test faces at {len(sizes)} sizes: {r.name}")
+        out[r.name] = right_by_reduced_size(r.model, dls_from_table(table, size=tuple(r.model.size), augment=None)[splits.index("test")], sizes)
+    return out
+
+def reduced_differences(rights, # name -> what `right_by_reduced_size` returned
+                        others=() # names whose faces are not those of the first
+                       )->pd.DataFrame: # a row per run but the first, a column per size, texts "+1.2 (+0.3 to +2.1)" in points
+    "Each run against the first at each size, face by face."
+    (first, a), *rest = rights.items()
+    rows = {}
+    for name,b in rest:
+        if name in others: continue
+        d = {px: bootstrap_difference(b[px]["fused"], a[px]["fused"]) for px in a}
+        rows[f"{name} - {first}"] = {f"{px} px": f"{100*o['difference']:+.1f} ({100*o['low']:+.1f} to {100*o['high']:+.1f})" for px,o in d.items()}
+    return pd.DataFrame(rows).T
+
+# %% ../nbs/33_report.ipynb #23f7b17e
+def _by_reduced_size(runs, table, px, say): # parts
+    rights = _rights_by_size(runs, table, px, say)
+    if not rights: return []
+    if len(runs) > 1: lines = {k: {o: dict(fused=v["fused"]) for o,v in each.items()} for k,each in rights.items()} # branches of all would be too many lines
+    else: lines = rights
+    wa, short = mean_by_reduced_size(lines), {r.name: r.short for r in runs}
+    fig = legend_below(plot_reduced_size(mean_by_reduced_size({short[k]: v for k,v in lines.items()})))
+    few = 196*np.sqrt(.25/len(runs[0].targets)) # of a share of one half, the widest
+    note = (f"Each test face reduced to so many pixels and brought back to the network's size, without test-time views. All faces of this data set have {px:.0f} px. "
+            f"95 % intervals are about &plusmn; {few:.1f} points or less.")
+    parts = [("Accuracy by reduced size", fig, note), ("WA by reduced size, %", html_table((100*wa).T.rename(columns=lambda o: f"{o} px")), "")]
+    same = [r.name for r in runs if len(r.targets) == len(runs[0].targets) and (r.targets == runs[0].targets).all()]
+    differences = reduced_differences(rights, set(rights) - set(same))
+    if len(differences): parts.append(("Face by face at each size", html_table(differences), "Difference of WA in points with its 95 % interval, paired bootstrap over the same faces."))
     return parts
 
+# %% ../nbs/33_report.ipynb #b112969c
+def _told_apart(runs): # as many folders of each path in its name as it takes; `short` is the name in figures
+    n = 1
+    while len(set(names := ["/".join(r.folder.parts[-n:]) for r in runs])) < len(runs): n += 1
+    for r,name,short in zip(runs, names, short_names(names)): r.name, r.short = name, short
+    return runs
+
+def _most_wrong(run, test): # a part with pictures, or none
+    wrong = np.flatnonzero(~run.right()["fused"])
+    wrong = wrong[np.argsort(-run.probabilities[wrong].max(1), kind="stable")][:18]
+    rows = test.iloc[wrong].assign(predicted=[run.classes[o] for o in run.predicted[wrong]])
+    titles = [f"{a}\nnot {b}\n{p:.0%}" for a,b,p in zip(rows["label"], rows["predicted"], run.probabilities[wrong].max(1))]
+    about = "What the raters saw, what the network said, and how sure it was. Pictures of the data set: keep this page on your machine."
+    return [(f"Most wrong faces of {run.name}", plot_faces(test, rows, titles), about)] if len(rows) else []
+
+def _with_faces(runs, data, say): # parts that need the pictures
+    table = table_of(runs[0].about, data)
+    test = split_of(table, "test")
+    for r in runs:
+        if len(test) != len(r.targets): raise ValueError(f"{data} has {len(test):,} test faces, the run {r.name} was judged on {len(r.targets):,}; give the data set of the runs, or report that run alone.")
+    sizes = test[["width","height"]].mean(axis=1).to_numpy()
+    if len(set(sizes)) == 1: parts = _by_reduced_size(runs, table, sizes[0], say)
+    else: parts = [("Accuracy by original size", legend_below(plot_by_size(sizes, {r.short: r.right()["fused"] for r in runs})), "")]
+    return parts + _most_wrong(runs[0], test)
 
 # %% ../nbs/33_report.ipynb #c31e7372
+def _parts_of(runs): # what needs no pictures of faces
+    first, several = runs[0], len(runs) > 1
+    table, short = metrics_table(runs), {r.name: r.short for r in runs}
+    if list(short) != list(short.values()): table.insert(0, "in figures", [short[o] for o in table.index])
+    colors = [MODEL_COLORS[i % len(MODEL_COLORS)] for i in range(len(runs))]
+    parts = [("Test split", html_table(table), "In parentheses 95 % intervals by bootstrap over the test faces." + ("" if several else f" Selected: {html.escape(first.metrics['selected'])}."))]
+    if several: parts.append(("Face by face", html_table(differences_table(runs)), "Difference of WA in points, paired bootstrap over the same faces."))
+    parts += [("How it was trained", "".join(map(_trained, runs)), ""), ("Recall per class, %", html_table(recall_table({r.name: r.metrics["test"] for r in runs})), ""),
+              ("Confusion", {f"Confusion of {r.name}": plot_confusion({r.short: r.metrics["test"]}, r.classes) for r in runs}, "Percent of each true class."),
+              ("Calibration", {f"Calibration of {r.name}": plot_reliability(r, r.short, c) for r,c in zip(runs, colors)}, "Bars below the dashed line: more confident than right."),
+              ("Learning curves", plot_curves({r.short: r.history for r in runs}), ""),
+              ("Learning rates", {f"Learning rates of {r.name}": plot_rates(r, r.short) for r in runs}, "")]
+    return parts + [(f"Branches of {r.name}, %", html_table(branches_table(r)), "") for r in runs if "branches" in r.metrics["test"]]
+
+# %% ../nbs/33_report.ipynb #3c28c8ea
 def report(runs, # run folders
-           out="report.html", # file to write
-           data=None # folder of the data set, for sizes and the most wrong faces
+           out=None, # file to write; default: report.html, in the folder of the run where there is one run
+           data=None, # folder of the data set, for accuracy by size and the most wrong faces
+           say=print # gets progress lines
           )->Path: # the page
-    "Write a page about one or several finished runs."
+    "Write a page about one or several finished runs. An earlier page of this package is replaced, any other file is not."
     runs = _told_apart([Finished(o) for o in dict.fromkeys(Path(o).resolve() for o in runs)])
-    parts = [("Test split", html_table(metrics_table(runs)), f"In parentheses 95 % intervals by bootstrap over the test faces. {html.escape(runs[0].metrics['selected'])}."),
-             *([("Face by face", html_table(differences_table(runs)), "Difference of WA in points, paired bootstrap over the same faces.")] if len(runs) > 1 else []),
-             ("Recall per class, %", html_table(recall_table({r.name: r.metrics["test"] for r in runs})), ""), ("Confusion", plot_confusion({r.name: r.metrics["test"] for r in runs}, {r.name: r.classes for r in runs}), "Percent of each true class."),
-             ("Calibration", plot_reliability(runs), "Bars below the dashed line: more confident than right."),
-             ("Learning curves", plot_history({r.name: r.history for r in runs}), ""), *((f"Learning rates: {r.name}", plot_rates(r), "") for r in runs),
-             *((f"Branches of {r.name}, %", html_table(branches_table(r)), "") for r in runs if "branches" in r.metrics["test"]), *(_with_faces(runs, data) if data else [])]
+    out = check_page_out((runs[0].folder if len(runs) == 1 else Path())/"report.html" if out is None else out)
+    parts = _parts_of(runs) + (_with_faces(runs, data, say) if data else [])
     m = runs[0].metrics
-    intro = f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(html.escape(r.name) for r in runs)}. Data: {html.escape(str(m['data']['layout']))}, protocol {html.escape(str(m['data'].get('protocol')))}. <code>{html.escape(str(m.get('command')))}</code>"
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, page("psr_fer report", intro, parts))
+    intro = f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(r.name for r in runs)}. Data: {m['data']['layout']}, protocol {m['data'].get('protocol')}."
+    write_whole(out, page("psr_fer report", html.escape(intro), parts))
     return out

@@ -31,6 +31,14 @@ def plot_upscaled(edsr:EDSR, # trained
             col[0].set_title(f"{name}, {ims.shape[-1]} px", fontsize=8)
     return fig
 
+# %% ../nbs/27_super_resolution.ipynb #7b42b6a2
+def below_bicubic(about:dict # as `train_upscaler` returns it
+                 )->str: # one sentence with what to do; empty where the network is better
+    "What to say of a network that is worse than bicubic enlargement."
+    if about["psnr"] >= about["bicubic_psnr"]: return ""
+    return (f"This network is worse than bicubic enlargement, which costs nothing; train it longer, say --epochs {4*about['epochs']}, "
+            f"or with more blocks, say --blocks {max(4, 2*about['n_resblocks'])}.")
+
 # %% ../nbs/27_super_resolution.ipynb #e3b5c68f
 def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
                    out, # folder for edsr.safetensors, edsr.json and the picture
@@ -60,4 +68,5 @@ def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
     write_json(out/"edsr.json", about)
     save(plot_upscaled(edsr, faces[:6], down), out/"edsr.png")
     say(f"PSNR {result['psnr']:.2f} dB (bicubic {result['bicubic_psnr']:.2f}), SSIM {result['ssim']:.4f} (bicubic {result['bicubic_ssim']:.4f}) on {result['n_valid']} held-out faces; {out/'edsr.safetensors'}")
+    if advice := below_bicubic(about): say(advice)
     return about

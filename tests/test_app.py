@@ -10,6 +10,8 @@ import sys
 import time
 import urllib.request
 import zlib
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -136,14 +138,12 @@ def browser():
         b.close()
 
 
-@pytest.fixture(scope="module")
-def server(browser, tmp_path_factory):
-    "The page as people start it; its temporary files lie in a folder of the test."
-    temp = tmp_path_factory.mktemp("temp")
+@contextmanager
+def serving(temp, *args): # the page as people start it; its temporary files lie in `temp`
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    p = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "psr_fer.cli", "app", "--no-browser", "--port", str(port)], env=dict(os.environ, TMPDIR=str(temp)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    p = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "psr_fer.cli", "app", "--no-browser", "--port", str(port), *map(str, args)], env=dict(os.environ, TMPDIR=str(temp)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     p.url, p.temp, end = f"http://127.0.0.1:{port}", temp, time.monotonic() + 2*PATIENCE # imports, on a busy machine
     try:
         while True:
@@ -156,7 +156,26 @@ def server(browser, tmp_path_factory):
         if p.poll() is None: p.kill()
 
 
+@pytest.fixture(scope="module")
+def server(browser, tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("temp")) as p: yield p
+
+
 ASKED = [] # addresses that any page of these tests asked for
+
+
+@pytest.fixture(scope="module")
+def compared(browser, tmp_path_factory):
+    "The page with a baseline, here an untrained one, and what it compares."
+    d = tmp_path_factory.mktemp("compared")
+    torch.manual_seed(0)
+    model = Baseline("resnet18", size=48, pos=2)
+    with torch.no_grad(): model.head[6].weight *= 30 # opinions that differ from face to face
+    save_model(model, d/"base.safetensors", classes=EMOTIONS, grey=True)
+    (d/"temp").mkdir()
+    with serving(d/"temp", "--baseline", d/"base.safetensors") as p:
+        p.models = {"PSR": Predictor(), "baseline": Predictor(d/"base.safetensors")}
+        yield p
 
 
 @pytest.fixture
@@ -198,8 +217,9 @@ def test_a_picture_becomes_boxes_bars_a_curve_and_cards(page, pictures):
     assert page.locator("#shown .name").first.inner_text() == "anger"
     box, frame = page.locator("#marked .box").bounding_box(), page.locator("#marked .picture").bounding_box()
     assert .3 < (box["x"] + box["width"]/2 - frame["x"])/frame["width"] < .7 and .3 < box["width"]/frame["width"] < .6 # the face, not the picture
-    assert page.locator("#small .rows .who").all_inner_texts() == ["PSR", "branch 1/2", "branch SR x2", "branch original"]
-    assert page.locator("#small svg polyline").count() == 4
+    compared = ["PSR", "baseline"] if A.shipped_baseline() else ["PSR", "branch 1/2", "branch SR x2", "branch original"]
+    assert page.locator("#small .rows .who").all_inner_texts() == compared
+    assert page.locator("#small svg polyline").count() == len(compared)
     page.locator("#inside .cards li").nth(4).wait_for()
     assert page.locator("#inside h3").all_inner_texts() == ["The face", "After the STN", "Branch 1/2", "Branch SR x2", "Branch original"]
     assert not page.locator("#which").is_visible() and overflow(page) <= 0
@@ -237,6 +257,30 @@ def test_the_slider_changes_the_small_face_alone(page, pictures):
     page.locator("#small figcaption", has_text="20 × 20 pixels").wait_for()
     assert page.locator("#small").inner_html() != before
     assert page.evaluate("[document.querySelector('#shown ol').mark, document.querySelector('#inside ol').mark]") == [1, 1]
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_with_a_baseline_the_slider_shows_both(browser, compared, pictures, width):
+    context = browser.new_context(viewport=dict(width=width, height=900))
+    context.set_default_timeout(1000*PATIENCE)
+    page = context.new_page()
+    page.goto(compared.url)
+    give(page, pictures/"one.jpg", "1 face found")
+    page.locator("#inside .cards li").nth(4).wait_for()
+    seen, told = A.see(compared.models, A.read_upload(pictures/"one.jpg")), {}
+    slider = page.locator("#px input[type=range]")
+    slider.focus()
+    for px, steps in ((24, 0), (16, 8)):
+        for _ in range(steps): slider.press("ArrowLeft")
+        page.locator("#small figcaption", has_text=f"{px} × {px} pixels").wait_for()
+        assert page.locator("#small .rows .who").all_inner_texts() == ["PSR", "baseline"] and page.locator("#small svg polyline").count() == 2
+        told[px] = page.locator("#small .rows li").all_inner_texts()
+        for text, (name, rows) in zip(told[px], A.at_sizes(compared.models, seen.crops[0], (px,)).items()):
+            label = max(rows[0], key=rows[0].get)
+            assert name in text and label in text and A.percent(rows[0][label]) in text
+    assert told[24] != told[16] and told[24][0].removeprefix("PSR") != told[24][1].removeprefix("baseline") # each network's own numbers, at each size
+    assert overflow(page) <= 0
+    context.close()
 
 
 def test_no_face_and_the_checkbox(page, pictures):
@@ -304,13 +348,49 @@ def test_uploads_go_when_the_page_ends(server): # the last one: it ends the serv
     assert not list(server.temp.glob("psr_fer-app-*"))
 
 
-def test_a_taken_port_gets_a_sentence(models, monkeypatch, tmp_path):
+def test_a_taken_port_gets_a_sentence(monkeypatch, tmp_path):
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")
     monkeypatch.setattr(A.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(A, "Predictor", lambda weights: models["PSR"])
-    for o in (*A._QUIET, "GRADIO_TEMP_DIR"): monkeypatch.setenv(o, os.environ.get(o, "")) # put back afterwards
+    monkeypatch.setattr(A, "Predictor", lambda weights: pytest.fail("it loads weights before it says so"))
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen()
-        with pytest.raises(ValueError, match="port .* is taken"): A.run_app(port=s.getsockname()[1], open_browser=False, block=False)
+        port = s.getsockname()[1]
+        with pytest.raises(ValueError) as e: A.run_app(port=port, open_browser=False, block=False)
+        said = re.fullmatch(rf"port {port} is taken by another program; port (\d+) is free: give --port (\d+)\.", str(e.value))
+        assert said and said[1] == said[2] and int(said[1]) > port and A.port_problem(int(said[1])) == ""
+    assert A.port_problem(port) == "" and not list(tmp_path.iterdir())
+
+
+def test_a_port_that_is_taken_meanwhile_gets_the_same_sentence(models, monkeypatch, tmp_path):
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")
+    monkeypatch.setattr(A.tempfile, "tempdir", str(tmp_path))
+    for o in (*A._QUIET, "GRADIO_TEMP_DIR"): monkeypatch.setenv(o, os.environ.get(o, "")) # put back afterwards
+    with socket.socket() as s:
+        def load(weights): # somebody is quicker
+            if s.getsockname()[1] == 0: s.bind(("127.0.0.1", port)); s.listen()
+            return models["PSR"]
+        with socket.socket() as o:
+            o.bind(("127.0.0.1", 0))
+            port = o.getsockname()[1]
+        monkeypatch.setattr(A, "Predictor", load)
+        with pytest.raises(ValueError, match=f"port {port} is taken by another program; port .* is free"): A.run_app("w", port=port, open_browser=False, block=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("weights,shipped,used", [(None, True, ["PSR", "baseline"]), (None, False, ["PSR"]), ("own", True, ["PSR"])])
+def test_the_shipped_weights_are_compared_with_the_shipped_baseline(monkeypatch, tmp_path, weights, shipped, used):
+    pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")
+    if shipped: save_model(Baseline("resnet18", size=32, pos=2), tmp_path/"baseline.safetensors", classes=EMOTIONS)
+    assert A.shipped_baseline(tmp_path) == (tmp_path/"baseline.safetensors" if shipped else None)
+    (tmp_path/"half").mkdir()
+    (tmp_path/"half"/"baseline.safetensors").write_bytes(b"")
+    assert A.shipped_baseline(tmp_path/"half") is None # without its description
+    monkeypatch.setattr(A, "shipped_baseline", partial(A.shipped_baseline, tmp_path))
+    monkeypatch.setattr(A, "Predictor", lambda o: o)
+    for o in (*A._QUIET, "GRADIO_TEMP_DIR"): monkeypatch.setenv(o, os.environ.get(o, "")) # put back afterwards
+    made = []
+    def make(predictors): made.append(predictors); raise KeyError("enough") # the page itself is not needed
+    monkeypatch.setattr(A, "make_app", make)
+    with pytest.raises(KeyError): A.run_app(weights, port=0, open_browser=False, block=False)
+    assert list(made[0]) == used and made[0]["PSR"] == weights

@@ -22,7 +22,7 @@ def psr_fer(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("args", [(), ("--help",), ("demo", "--help"), ("data", "--help"), ("train", "--help"), *[(o, "--help") for o in ("draw", "evaluate", "train-sr", "reproduce", "report", "export", "ship", "predict", "app")], ("bench", "loaders", "--help"), ("bench", "model", "--help")])
+@pytest.mark.parametrize("args", [(), ("--help",), ("demo", "--help"), ("data", "--help"), ("train", "--help"), *[(o, "--help") for o in ("draw", "evaluate", "train-sr", "reproduce", "report", "export", "ship", "predict", "app")], ("bench", "--help"), ("bench", "loaders", "--help"), ("bench", "model", "--help")])
 def test_help_needs_no_torch(args):
     code = "import sys; sys.argv = ['psr-fer', *sys.argv[1:]]\nfrom psr_fer.cli import app\ntry: app()\nexcept SystemExit: pass\nprint('TORCH' if 'torch' in sys.modules else 'LIGHT')"
     r = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from psr_fer import export
 from psr_fer.checkpoints import DEFAULT, load_model, save_model
 from psr_fer.cli import main
+from psr_fer.data.synthetic import draw_face
 from psr_fer.export import (FORMATS, Deployed, compare_exports, compare_methods, compare_on, export_model, file_metadata, from_hub, metadata, push_to_hub, quantize,
                             runner)
 from psr_fer.models.psr import PSR, Baseline
@@ -151,8 +153,9 @@ def test_equal_on_real_faces(files, run, ferplus_root, tmp_path):
 
 def test_every_format_says_the_same(files):
     said = [metadata(files[o]) for o in FORMATS]
-    assert said[0] == said[1] == said[2]
-    about = load_model("default")[1]
+    assert said[0] == said[1]
+    about, differ = load_model("default")[1], {"input", "preprocessing", "output"} # weights alone neither normalise nor end in probabilities
+    assert {k: v for k, v in said[2].items() if k not in differ} == {k: v for k, v in said[0].items() if k not in differ} and all(said[2][o] != said[0][o] for o in differ)
     assert said[0]["labels"] == about["classes"] and said[0]["mean"] == about["mean"] and said[0]["std"] == about["std"] and said[0]["temperature"] == about["temperature"]
     assert said[0]["size"] == [48, 48] and said[0]["grey"] is True and said[0]["version"].startswith("psr_fer ")
     assert "(batch, 3, 48, 48)" in said[0]["input"] and "grey" in said[0]["input"] and "[0,1]" in said[0]["input"] and "probabilities" in said[0]["output"]
@@ -210,9 +213,45 @@ def test_safetensors_lose_nothing(tmp_path):
 def test_metadata_of_a_colour_model_and_of_none():
     about = dict(model="Baseline", config=dict(size=(60, 40)), classes=["wach", "müde"], **STATS)
     said = file_metadata(about)
-    assert json.loads(said["labels"]) == ["wach", "müde"] and json.loads(said["size"]) == [60, 40] and json.loads(said["temperature"]) == 1 and "grey" not in said["input"]
+    assert json.loads(said["labels"]) == ["wach", "müde"] and json.loads(said["size"]) == [60, 40] and json.loads(said["temperature"]) == 1 and "grey" not in said["input"] + said["preprocessing"]
+    assert "RGB in [0,1]" in said["input"] and "normalisation with mean and std is inside" in said["preprocessing"]
     assert all(isinstance(v, str) for v in said.values())
     with pytest.raises(ValueError, match="names no classes"): file_metadata({k: v for k, v in about.items() if k != "classes"})
+
+
+def fed(said, photo, square): # a photo as the text of the file says, with Pillow and numpy
+    height, width = said["size"]
+    im = photo.crop(square).convert("L" if said["grey"] else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(im.convert("RGB"), np.float32).transpose(2, 0, 1)[None]/255
+
+
+@pytest.mark.parametrize("grey", [True, False], ids=["grey", "colour"])
+def test_a_photo_fed_as_the_file_says(tmp_path, grey):
+    model = lively(Baseline("vgg8_bn", size=(48, 40), pos=3))
+    save_model(model, tmp_path/"m.safetensors", classes=list("abcdefgh"), temperature=.8, grey=grey)
+    onnx_file, weights = (export_model(tmp_path/"m.safetensors", tmp_path/f"e{FORMATS[o]}", o) for o in ("onnx", "safetensors"))
+    photo, square = Image.new("RGB", (300, 240), "#3070c0"), (60, 30, 200, 170)
+    photo.paste(draw_face("anger", size=140, seed=1), square[:2])
+    want = list(Predictor(tmp_path/"m.safetensors", device="cpu", margin=0, detector=lambda im: [square]).predict(photo)[0].probabilities.values())
+    said = metadata(onnx_file)
+    x = fed(said, photo, square)
+    assert said["grey"] is grey and ("turned grey first" in said["input"]) is grey
+    np.testing.assert_allclose(runner(onnx_file)(x)[0], want, atol=1e-4)
+    other = runner(onnx_file)(fed(dict(said, grey=not grey), photo, square))[0]
+    assert np.abs(other - want).max() > 1e-3 # whoever does it the other way gets something else
+    said = metadata(weights)
+    mean, std = (np.array(said[o], np.float32).reshape(3, 1, 1) for o in ("mean", "std"))
+    assert "minus mean, divided by std" in said["input"]
+    with torch.no_grad(): scores = load_model(weights)[0](torch.from_numpy((x - mean)/std))[0]
+    np.testing.assert_allclose((scores/said["temperature"]).softmax(-1), want, atol=1e-4)
+
+
+def test_the_command_tells_how_to_feed_it(tmp_path, capsys, monkeypatch):
+    save_model(Baseline("vgg8_bn", size=48, pos=3), tmp_path/"m.safetensors", classes=list("abcdefgh"), grey=True)
+    monkeypatch.setattr(sys, "argv", ["psr-fer", "export", str(tmp_path/"m.safetensors"), "--format", "safetensors"])
+    with pytest.raises(SystemExit) as e: main()
+    lines = dict(o.strip().split(" ", 1) for o in capsys.readouterr().out.splitlines()[1:])
+    assert not e.value.code and "turned grey first" in lines["takes"] and "subtract mean" in lines["of"] and "a, b, c" in lines["gives"]
 
 
 # int8

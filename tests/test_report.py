@@ -6,17 +6,21 @@ import json
 import re
 import shutil
 import sys
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from psr_fer import pages
 from psr_fer.cli import main
+from psr_fer.data.table import dls_from_table
+from psr_fer.interpret import right_by_reduced_size
 from psr_fer.recipes import get_recipe
 from psr_fer.report import report
-from psr_fer.runs import train_run
+from psr_fer.runs import Finished, table_of, train_run
 
 TINY = ["epochs=2", "base=[]", "size=32", "sr=[1,4]", "sr_epochs=0", "batch_size=32"]
 AWKWARD = "a <b> & 'c'"
@@ -32,7 +36,7 @@ def runs(faces, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(runs, tmp_path_factory): return report(runs[:1], tmp_path_factory.mktemp("page")/"one.html").read_text(encoding="utf-8")
+def one(runs, tmp_path_factory): return report(runs[:1], tmp_path_factory.mktemp("page")/"one.html", say=None).read_text(encoding="utf-8") # without data nothing is said
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +81,31 @@ def test_needs_nothing_else(which, request):
     assert not re.search(r"<(script|link|iframe|object|embed)\b|@import|url\(|https?://", page, flags=re.I)
 
 
+class Elements(HTMLParser):
+    "HTML 5 as this package writes it: every element closed where it has to be, in its order, nothing that the standard dropped, pictures described."
+    VOID, DROPPED = {"img", "meta", "br", "hr", "input"}, {"border", "bgcolor", "align", "valign", "cellpadding"}
+    def __init__(self): super().__init__(); self.open, self.wrong = [], []
+    def handle_starttag(self, tag, attrs):
+        names = [o for o, _ in attrs]
+        if len(set(names)) < len(names) or self.DROPPED & set(names): self.wrong.append((tag, names))
+        if tag == "img" and not (dict(attrs).get("alt") or "").strip(): self.wrong.append("img without alt")
+        if "p" in self.open and tag in ("p", "div", "table", "h1", "h2", "details", "ul"): self.wrong.append(f"{tag} in p")
+        if tag == "summary" and self.open[-1] != "details": self.wrong.append("summary outside of details")
+        if tag not in self.VOID: self.open.append(tag)
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag: self.wrong.append(f"</{tag}>")
+
+
+@pytest.mark.parametrize("which", ["one", "both", "local"])
+def test_valid_html(which, request):
+    e = Elements()
+    e.feed(request.getfixturevalue(which)); e.close()
+    assert not e.wrong and not e.open
+    bad = Elements()
+    bad.feed("<table border=0><tr><td><img></table>")
+    assert len(bad.wrong) >= 3 # the check can fail
+
+
 @pytest.mark.parametrize("which,least", [("one", 4), ("both", 5), ("local", 6)])
 def test_pictures_are_inside_and_described(which, least, request):
     found = re.findall(r'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)"', page := request.getfixturevalue(which))
@@ -87,9 +116,9 @@ def test_pictures_are_inside_and_described(which, least, request):
 
 def test_what_is_asked_for_is_there(one, both, local):
     for page in (one, both, local):
-        for o in ("Test split", "Recall per class, %", "Confusion", "Calibration", "Learning curves", f"Learning rates: {AWKWARD}", f"Branches of {AWKWARD}, %"): assert o in headings(page)
+        for o in ("Test split", "How it was trained", "Recall per class, %", "Confusion", "Calibration", "Learning curves", "Learning rates", f"Branches of {AWKWARD}, %"): assert o in headings(page)
     assert "Face by face" in headings(both) and "Face by face" not in headings(one)
-    assert "Learning rates: plain" in headings(both) and "Branches of plain, %" not in headings(both) # a plain network has one
+    assert "Branches of plain, %" not in headings(both) # a plain network has one
     for o in ("Accuracy by original size", f"Most wrong faces of {AWKWARD}"): assert o in headings(local) and o not in headings(both)
 
 
@@ -131,17 +160,17 @@ def test_branch_weights(runs, one):
 
 
 def test_figures_show_every_run(figures):
-    assert len(figures["Confusion"].axes) == len(figures["Calibration"].axes) == 2
+    for o in ("Confusion", "Calibration"): assert [len(figures[f"{o} of {k}"].axes) for k in (AWKWARD, "plain")] == [1, 1]
     assert [len(o.get_lines()) for o in figures["Learning curves"].axes] == [4, 2] # train and valid of each; WA of each
-    rates = [o.get_label() for o in figures[f"Learning rates: {AWKWARD}"].axes[0].get_lines()]
+    rates = [o.get_label() for o in figures[f"Learning rates of {AWKWARD}"].axes[0].get_lines()]
     assert rates == ["stn", "sr", "low", "shared", "head"]
-    assert {o.get_label() for o in figures["Learning rates: plain"].axes[0].get_lines()} == {"low", "shared", "head"}
-    assert len(figures["Learning rates: plain"].axes[0].get_lines()[0].get_xdata()) == 2 # epochs
+    assert {o.get_label() for o in figures["Learning rates of plain"].axes[0].get_lines()} == {"low", "shared", "head"}
+    assert len(figures["Learning rates of plain"].axes[0].get_lines()[0].get_xdata()) == 2 # epochs
 
 
 def test_rates_are_those_of_the_history(runs, figures):
     history = pd.read_csv(runs[0]/"history.csv")
-    for line in figures[f"Learning rates: {AWKWARD}"].axes[0].get_lines(): assert list(line.get_ydata()) == pytest.approx(history[f"lr_{line.get_label()}"].clip(lower=1e-8).tolist())
+    for line in figures[f"Learning rates of {AWKWARD}"].axes[0].get_lines(): assert list(line.get_ydata()) == pytest.approx(history[f"lr_{line.get_label()}"].clip(lower=1e-8).tolist())
 
 
 def test_the_most_wrong_faces_are_wrong_and_surest_first(figures):
@@ -151,19 +180,95 @@ def test_the_most_wrong_faces_are_wrong_and_surest_first(figures):
     for o in titles: assert o.splitlines()[0] != o.splitlines()[1].removeprefix("not ")
 
 
-def test_six_runs(runs, monkeypatch, tmp_path):
+LONG = [f"ferplus-lite+loss={o}+pos={n}__s12" for o in ("pdls", "ls", "ce", "pdls-with-a-very-long-name-of-its-own") for n in (5, 6)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8])
+def test_long_names_fit(runs, monkeypatch, tmp_path, n, recwarn):
     seen = {}
     monkeypatch.setattr(pages, "picture", lambda fig, alt: seen.update({alt: fig}) or "")
-    for i in range(6): shutil.copytree(runs[1], tmp_path/f"run{i}")
-    page = report([tmp_path/f"run{i}" for i in range(6)], tmp_path/"r.html").read_text(encoding="utf-8")
-    assert list(table(page, "Test split")) == [f"run{i}" for i in range(6)] and len(table(page, "Face by face")) == 5
-    assert [len(o.get_lines()) for o in seen["Learning curves"].axes] == [12, 6]
+    for o in LONG[:n]: shutil.copytree(runs[1], tmp_path/o)
+    page = report([tmp_path/o for o in LONG[:n]], tmp_path/"r.html").read_text(encoding="utf-8")
+    assert list(table(page, "Test split")) == LONG[:n] and (n == 1 or len(table(page, "Face by face")) == n - 1)
+    assert [len(o.get_lines()) for o in seen["Learning curves"].axes] == [2*n, n]
+    for fig in seen.values():
+        FigureCanvasAgg(fig).draw()
+        inside = fig.bbox.padded(3)
+        for text in (o for ax in fig.axes for o in (ax.title, ax._left_title)):
+            if text.get_text(): assert inside.contains(*text.get_window_extent().p0) and inside.contains(*text.get_window_extent().p1), text.get_text()
+    curves = seen["Learning curves"]
+    assert not any(ax.get_legend() for ax in curves.axes) # nothing lies over the lines
+    legend = curves.legends[0].get_window_extent()
+    assert legend.y1 <= min(ax.get_tightbbox().y0 for ax in curves.axes) + 2 and legend.x0 >= 0 and legend.x1 <= curves.bbox.x1
+    assert not [o for o in recwarn if "constrained_layout" in str(o.message)]
+
+
+def test_the_tables_say_what_the_figures_call_a_run(runs, monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "picture", lambda fig, alt: "")
+    for o in LONG: shutil.copytree(runs[1], tmp_path/o)
+    def called(names): return [o["in figures"] for o in table(report([tmp_path/o for o in names], tmp_path/"r.html").read_text(encoding="utf-8"), "Test split").values()]
+    assert called(LONG[:4]) == ["loss=pdls+pos=5", "loss=pdls+pos=6", "loss=ls+pos=5", "loss=ls+pos=6"]
+    assert called(LONG[4::2]) == ["run 1", "run 2"] # still too long
 
 
 def test_runs_of_one_name_are_told_apart(runs, tmp_path):
     for i in "xy": shutil.copytree(runs[1], tmp_path/i/"plain")
     page = report([tmp_path/"x"/"plain", tmp_path/"y"/"plain"], tmp_path/"r.html").read_text(encoding="utf-8")
     assert len(table(page, "Test split")) == 2
+
+
+def test_a_run_tells_how_it_was_trained(runs, both):
+    part = both.split("<h2>How it was trained</h2>")[1].split("<h2>")[0]
+    assert part.count("<details>") == 2 and "<details open" not in part
+    for run, text in zip(runs, part.split("<details>")[1:]):
+        m, cells = record(run), [html.unescape(o) for o in re.findall(r"<td>(.*?)</td>", text, flags=re.S)]
+        told = dict(zip(cells[::2], cells[1::2])) # two columns come first
+        assert (told["seed"], told["device"], told["minutes"], told["command"]) == (str(m["seed"]), m["device"], str(m["minutes"]), m["command"])
+        rows = [cells[i:i + 3] for i in range(len(cells)) if cells[i] == "epochs"]
+        assert rows == [["epochs", "2", "30"]]
+
+
+# small faces where all have one size
+
+@pytest.fixture(scope="module")
+def equal(faces, tmp_path_factory):
+    "Drawn faces that all have 48 pixels, as FER+'s."
+    root = tmp_path_factory.mktemp("equal")/"faces"
+    shutil.copytree(faces, root)
+    for o in root.rglob("*.png"):
+        with Image.open(o) as im: im.resize((48, 48)).save(o)
+    return root
+
+
+@pytest.fixture(scope="module")
+def reduced(equal, tmp_path_factory):
+    "Two runs on them, the page with their data, and what was said."
+    d, said = tmp_path_factory.mktemp("reduced"), []
+    for name, recipe, sets in (("a", "synthetic-demo", TINY), ("b", "synthetic-demo-baseline", [o for o in TINY if not o.startswith("sr")])):
+        train_run(get_recipe(recipe, sets), equal, d/name, say=lambda o: None)
+    return [d/"a", d/"b"], report([d/"a", d/"b"], d/"r.html", equal, said.append).read_text(encoding="utf-8"), said
+
+
+def test_faces_of_one_size_are_reduced(reduced, equal):
+    runs, page, said = reduced
+    assert "Accuracy by reduced size" in headings(page) and "Accuracy by original size" not in headings(page) and len(said) == 2 and said[0].endswith("6 sizes: a")
+    found = table(page, "WA by reduced size, %")
+    assert list(found) == ["a", "b"] and list(found["a"]) == ["32 px", "24 px", "20 px", "16 px", "12 px", "10 px"] # the networks take 32 pixels
+    run = Finished(runs[1])
+    dl = dls_from_table(table_of(run.about, equal), size=tuple(run.model.size), augment=None)[2]
+    for px, right in right_by_reduced_size(run.model, dl, (32, 12)).items(): assert float(found["b"][f"{px} px"]) == pytest.approx(100*right["fused"].mean(), abs=.051)
+
+
+def test_runs_are_compared_at_each_size(reduced):
+    wa, (row,) = table(reduced[1], "WA by reduced size, %"), table(reduced[1], "Face by face at each size").values()
+    for px, text in row.items():
+        d, low, high = map(float, re.fullmatch(r"([+-][\d.]+) \(([+-][\d.]+) to ([+-][\d.]+)\)", text).groups())
+        assert low <= d <= high and d == pytest.approx(float(wa["b"][px]) - float(wa["a"][px]), abs=.16)
+
+
+def test_one_run_shows_its_branches_at_each_size(reduced, equal, tmp_path):
+    found = table(report(reduced[0][:1], tmp_path/"r.html", equal, lambda o: None).read_text(encoding="utf-8"), "WA by reduced size, %")
+    assert [o.removeprefix("a").removeprefix(": ") for o in found] == ["", "1/2", "SR x2", "original"]
 
 
 # keeps to itself what it should
@@ -209,15 +314,34 @@ def test_an_unfinished_run_gets_a_sentence(psr_fer, runs, tmp_path, missing):
     shutil.copytree(runs[1], tmp_path/"run")
     (tmp_path/"run"/missing).unlink()
     (tmp_path/"report.html").write_text("the old page")
-    code, out, err = psr_fer("report", runs[0], "run")
+    code, out, err = psr_fer("report", runs[0], "run", "--out", "report.html")
     assert code == 2 and "run is no finished run" in err and missing in err and "Traceback" not in err and err.count("\n") == 1
     assert (tmp_path/"report.html").read_text() == "the old page" and sorted(o.name for o in tmp_path.iterdir()) == ["report.html", "run"]
+
+
+def test_the_page_of_one_run_lies_in_its_folder(psr_fer, runs, tmp_path):
+    shutil.copytree(runs[1], tmp_path/"run")
+    code, out, _ = psr_fer("report", "run")
+    assert code == 0 and str((tmp_path/"run"/"report.html").resolve()) in out and (tmp_path/"run"/"report.html").is_file() and not (tmp_path/"report.html").exists()
+    code, out, _ = psr_fer("report", "run", runs[0])
+    assert code == 0 and str((tmp_path/"report.html").resolve()) in out and len(table((tmp_path/"report.html").read_text(encoding="utf-8"), "Test split")) == 2
+
+
+def test_only_a_report_is_replaced(psr_fer, runs, tmp_path):
+    shutil.copytree(runs[1], tmp_path/"run")
+    (tmp_path/"run"/"report.html").write_text("<!doctype html><title>my own report</title>")
+    code, out, err = psr_fer("report", "run")
+    assert code == 2 and "is no page of psr_fer, so it stays" in err and err.count("\n") == 1 and "my own report" in (tmp_path/"run"/"report.html").read_text()
+    assert psr_fer("report", "run", "--out", "run")[2].count("is a folder; name a file in it") == 1
+    assert psr_fer("report", "run", "--out", "page.html")[0] == 0
+    first = (tmp_path/"page.html").read_text(encoding="utf-8")
+    assert psr_fer("report", runs[0], "--out", "page.html")[0] == 0 and (tmp_path/"page.html").read_text(encoding="utf-8") != first
 
 
 def test_another_data_set_gets_a_sentence(psr_fer, runs, faces, tmp_path):
     shutil.copytree(runs[0], tmp_path/"run") # a run that was judged on one face less
     with np.load(runs[0]/"test.npz") as d: np.savez(tmp_path/"run"/"test.npz", **{k: d[k][1:] for k in d.files})
     code, _, err = psr_fer("report", "run", "--data", faces)
-    assert code == 2 and "give the data set of the run" in err and "Traceback" not in err and not (tmp_path/"report.html").exists()
-    code, _, err = psr_fer("report", runs[0], "--data", "nowhere")
-    assert code == 2 and "nowhere" in err and "Traceback" not in err
+    assert code == 2 and "give the data set of the run" in err and "Traceback" not in err and not list(tmp_path.rglob("report.html"))
+    code, _, err = psr_fer("report", runs[0], "--data", "nowhere", "--out", "page.html")
+    assert code == 2 and "nowhere" in err and "Traceback" not in err and not (tmp_path/"page.html").exists()
