@@ -198,6 +198,7 @@ def predict(
     no_detect: Annotated[bool, typer.Option("--no-detect", help="The pictures are cropped faces already; look for none.")] = False,
     video: Annotated[bool, typer.Option("--video", help="Also read the videos in folders, and files of any name as videos.")] = False,
     every: Annotated[int, typer.Option(help="Of a video, take every n-th frame.", min=1)] = 1,
+    branches: Annotated[bool, typer.Option("--branches", help="Also what each branch of the network says: columns branch.NAME.CLASS in the results, and how often each agrees.")] = False,
     batch_size: Annotated[int, typer.Option(help="Faces judged together.", min=1)] = 64,
     urls: Annotated[bool, typer.Option("--urls", help="Also fetch addresses (https://...) from the web.")] = False,
 ):
@@ -206,9 +207,11 @@ def predict(
     Example: psr-fer predict photos --weights runs/ferplus-lite__s0 --out results.csv --draw marked
     """
     _quiet()
+    from psr_fer.files import check_request
+    check_request(paths, weights, out, draw, video or None, urls) # before torch, which takes its time
     from psr_fer.predict import predict_paths
-    with _stoppable(): done = predict_paths(paths, weights, out, draw, not no_detect, every, video or None, batch_size, urls, say=_say)
-    if done["broken"] and not done["pictures"]: raise typer.Exit(1) # nothing could be read
+    with _stoppable(): done = predict_paths(paths, weights, out, draw, not no_detect, every, video or None, batch_size, urls, say=_say, branches=branches)
+    if done["broken"] and not done["pictures"]: raise typer.Exit(2) # nothing could be read
 
 # %% ../nbs/50_cli.ipynb #a2b01296
 @app.command()

@@ -2,12 +2,14 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from psr_fer.cli import main
 from psr_fer.data.ferplus import ferplus_table
+from psr_fer.data.synthetic import draw_face
 
 
 @pytest.fixture
@@ -28,6 +30,27 @@ def test_help_needs_no_torch(args):
     r = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
     assert r.stdout.strip().endswith("LIGHT") and "Usage: psr-fer" in r.stdout + r.stderr
     if len(args) > 1: assert "Example: psr-fer" in r.stdout
+
+
+FILE = Path(__file__).resolve() # any that is there
+PREDICT = [
+    (("predict", "nowhere.jpg"), "psr-fer: nowhere.jpg is not there."),
+    (("predict", "nowhere.jpg", "b.jpg", "--out", "r.csv"), "nowhere.jpg is not there. b.jpg is not there."),
+    (("predict", FILE, "--out", "r.txt"), "a .csv, .json or .parquet file, got r.txt"),
+    (("predict", FILE, "--out", FILE/"r.csv"), "is a file, so that nothing can be written below it"),
+    (("predict", FILE, "--draw", FILE), "is a file, so that nothing can be written below it"),
+    (("predict", FILE, "--weights", "nowhere"), "is not there; a checkpoint is"),
+    (("predict", "https://example.com/a.png"), "or --urls on the command line"),
+    (("predict", "."), "holds no picture"),
+    (("predict", ""), "the name of a picture is empty"),
+]
+
+
+@pytest.mark.parametrize("args,words", PREDICT)
+def test_a_request_that_cannot_work_needs_no_torch(args, words, tmp_path):
+    code = "import sys; from psr_fer.cli import main\ntry: main()\nfinally: print('TORCH' if 'torch' in sys.modules else 'LIGHT')"
+    r = subprocess.run([sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, cwd=tmp_path)
+    assert r.returncode == 2 and r.stdout.strip() == "LIGHT" and words in r.stderr and r.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("args,words", [
@@ -54,6 +77,7 @@ def test_help_needs_no_torch(args):
     (("bench", "model", "--sizes", "many"), "must be whole numbers with commas"),
     (("bench", "model", "--out", "table.txt"), "a name that ends in .csv"),
     (("export", "default", "--table", "table.csv"), "add --int8 DATA"),
+    *PREDICT,
 ])
 def test_bad_input_gets_a_sentence(psr_fer, tmp_path, args, words):
     code, _, err = psr_fer(*args)
@@ -95,3 +119,15 @@ def test_skip_bad(psr_fer, faces, tmp_path):
     assert code == 2 and f"{bad} is not a picture that can be read" in err and "--skip-bad" in err
     code, out, _ = psr_fer("data", tmp_path/"faces", "--labels", "label.csv", "--skip-bad", "--no-figures")
     assert code == 0 and "left out as bad: 1 face" in out
+
+
+def test_predict_with_broken_pictures_and_branches(psr_fer, tmp_path):
+    pytest.importorskip("cv2")
+    (tmp_path/"a.jpg").write_bytes(b"?")
+    code, out, err = psr_fer("predict", "a.jpg", "--out", "r.csv")
+    assert code == 2 and "nothing could be read, so r.csv was not written" in out and not (tmp_path/"r.csv").exists() and "Traceback" not in err
+    draw_face("happiness", size=96, seed=3).save(tmp_path/"b.png")
+    code, out, _ = psr_fer("predict", "a.jpg", "b.png", "--no-detect", "--branches", "--out", "r.csv")
+    t = pd.read_csv(tmp_path/"r.csv")
+    assert code == 0 and t["source"].tolist() == ["a.jpg","b.png"] and t["note"].notna().tolist() == [True, False] and t["label"][1] in out
+    assert t.filter(like="branch.super-resolved.").loc[1].sum() == pytest.approx(1, abs=1e-5) and "each branch alone agrees with the result" in out

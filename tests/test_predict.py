@@ -196,11 +196,28 @@ def test_bgr_is_said_not_guessed(predictor, face):
     ("HTTP://example.com/a.png", "is an address"),
     (17, "got int"),
     (None, "got NoneType"),
+    (object(), "got object"),
 ])
 def test_what_is_no_picture_gets_a_sentence(predictor, face, bad, words):
     with pytest.raises(ValueError, match=words): predictor.predict(bad, detect=False)
     ok, broken, ok2 = predictor.predict([face, bad, face], detect=False)
     assert len(ok) == len(ok2) == 1 and broken == [] and broken.error and broken.size is None
+
+
+@pytest.mark.parametrize("bad", [{}, {"a.png": 1}, set(), {"a.png"}, frozenset("a"), pd.DataFrame(dict(path=["a.png"]))], ids=lambda o: type(o).__name__)
+def test_what_has_no_order_of_pictures_is_refused(predictor, face, bad):
+    for call in (predictor.predict, predictor.stream): # at once, though a stream is lazy
+        with pytest.raises(TypeError, match=f"a list, tuple or generator, got a {type(bad).__name__}; pass a list"): call(bad)
+    ok, broken = predictor.predict([face, bad], detect=False)
+    assert len(ok) == 1 and f"got {type(bad).__name__}" in broken.error
+    assert predictor.predict([]) == [] and predictor.predict(pd.Series([face, face]), detect=False)[1].source == "#1"
+
+
+def test_an_empty_name_is_not_the_current_folder(predictor, face, tmp_path, monkeypatch):
+    face.save(tmp_path/"a.png"); monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="the name of a picture is empty"): predictor.predict("", detect=False)
+    with pytest.raises(FileNotFoundError, match="nothing.png is not there"): predictor.predict("nothing.png")
+    assert len(predictor.predict(".", detect=False)) == 1
 
 
 def test_addresses_are_fetched_when_asked_for(run, face, monkeypatch):
@@ -211,7 +228,9 @@ def test_addresses_are_fetched_when_asked_for(run, face, monkeypatch):
     p = Predictor(run, device="cpu", allow_urls=True)
     got = p.predict("https://example.com/a.png", detect=False)
     assert asked == ["https://example.com/a.png"] and got.source == asked[0] and got.size == (96,96)
-    assert predict_paths("https://example.com/a.png", Predictor(run, device="cpu"), say=lambda o: None, progress=False)["broken"] and len(asked) == 1
+    with pytest.raises(ValueError, match="or --urls on the command line"): predict_paths("https://example.com/a.png", Predictor(run, device="cpu"))
+    s = predict_paths(["https://example.com/a.png", "https://example.com/b.png"], p, detect=False, say=lambda o: None, progress=False)
+    assert s["pictures"] == 2 and len(asked) == 3
 
 
 def test_files_that_are_missing_or_broken(predictor, photos, tmp_path):
@@ -398,10 +417,15 @@ def test_a_folder_with_a_broken_picture(predictor, photos, tmp_path, capsys):
     assert s["pictures"] == 3 and s["faces"] == sum(s["labels"].values()) >= 2 and s["without_face"] >= 1 and not s["stopped"]
     assert [o[0] for o in s["broken"]] == [str(photos/"broken.jpg")]
     text = "\n".join(lines)
-    assert text.count("broken.jpg") == 1 and "no face found" in text and "1 file skipped" in text and "in 3 pictures" in text and "a.png" in text
+    assert text.count("broken.jpg") == 1 and "no face" in text and "1 file skipped" in text and "in 3 pictures" in text and "a.png" in text
     t = pd.read_csv(tmp_path/"new"/"r.csv")
-    assert list(t) == ["source","time","left","top","right","bottom","label",*CLASSES] and len(t) == s["faces"]
-    assert np.allclose(t[list(CLASSES)].sum(axis=1), 1, atol=1e-5) and t["time"].isna().all()
+    assert list(t) == ["source","time","left","top","right","bottom","label","note",*CLASSES] and len(t) == s["faces"] + s["without_face"] + 1
+    assert set(t["source"]) == {str(photos/o) for o in ("a.png","broken.jpg","b/black.png","b/z.JPG")} # none is lost
+    without = t[t["label"].isna()].set_index("source")
+    assert without.drop(columns="note").isna().all(axis=None) and "no face found" in without.loc[str(photos/"b"/"black.png"), "note"]
+    assert without.loc[str(photos/"broken.jpg"), "note"] == s["broken"][0][1]
+    t = t.dropna(subset="label")
+    assert len(t) == s["faces"] and t["note"].isna().all() and np.allclose(t[list(CLASSES)].sum(axis=1), 1, atol=1e-5) and t["time"].isna().all()
     assert (t["label"] == t[list(CLASSES)].idxmax(axis=1)).all() and t["label"].value_counts().to_dict() == s["labels"]
     assert "a.faces.jpg" in [o.name for o in (tmp_path/"drawn").iterdir()] and not [o for o in (tmp_path/"drawn").iterdir() if "black" in o.name]
     assert "4/4" in capsys.readouterr().err # the bar, the broken one included
@@ -411,10 +435,10 @@ def test_the_same_results_in_every_format(predictor, photos, tmp_path, clip):
     pytest.importorskip("pyarrow")
     for kind in ("csv","json","parquet"): predict_paths([photos, clip], predictor, out=tmp_path/f"r.{kind}", detect=False, say=lambda o: None, progress=False)
     c, q, j = pd.read_csv(tmp_path/"r.csv"), pd.read_parquet(tmp_path/"r.parquet"), json.loads((tmp_path/"r.json").read_text())
-    assert list(c) == list(q) and len(c) == 10 and c["source"].tolist() == q["source"].tolist() and np.allclose(c[list(CLASSES)], q[list(CLASSES)], atol=1e-6)
+    assert list(c) == list(q) and len(c) == 11 and c["note"].fillna("").tolist() == q["note"].fillna("").tolist() and c["source"].tolist() == q["source"].tolist() and np.allclose(c[list(CLASSES)], q[list(CLASSES)], atol=1e-6, equal_nan=True)
     assert np.allclose(c["time"], q["time"], equal_nan=True) and c["time"].notna().sum() == 7
     faces = [(p["source"], o["label"], o["box"]) for p in j for o in p["faces"]]
-    assert faces == [(r.source, r.label, [r.left, r.top, r.right, r.bottom]) for r in c.itertuples()]
+    assert faces == [(r.source, r.label, [r.left, r.top, r.right, r.bottom]) for r in c.dropna(subset="label").itertuples()]
     [bad] = [p for p in j if "error" in p]
     assert bad["source"].endswith("broken.jpg") and bad["faces"] == [] and bad["size"] is None
     assert list(j[0]["faces"][0]["probabilities"]) == list(CLASSES)
@@ -426,8 +450,8 @@ def test_results_without_a_face_are_a_whole_file(predictor, tmp_path, kind):
     Image.new("RGB", (64,64)).save(tmp_path/"a.png")
     lines = []
     predict_paths(tmp_path/"a.png", predictor, out=tmp_path/f"r.{kind}", say=lines.append, progress=False)
-    n = dict(csv=lambda f: len(list(csv.DictReader(f.open()))), json=lambda f: sum(len(o["faces"]) for o in json.loads(f.read_text())), parquet=lambda f: len(pd.read_parquet(f)))[kind](tmp_path/f"r.{kind}")
-    assert n == 0 and "use detect=False (--no-detect)" in "\n".join(lines)
+    [row] = dict(csv=lambda f: list(csv.DictReader(f.open())), json=lambda f: json.loads(f.read_text()), parquet=lambda f: pd.read_parquet(f).to_dict("records"))[kind](tmp_path/f"r.{kind}")
+    assert row["source"] == str(tmp_path/"a.png") and "no face found" in row["note"] and pd.isna(row.get("label") or None) and not row.get("faces") and "use detect=False (--no-detect)" in "\n".join(lines)
 
 
 def test_results_are_whole_or_not_there(predictor, face, tmp_path):
@@ -437,11 +461,84 @@ def test_results_are_whole_or_not_there(predictor, face, tmp_path):
     assert (tmp_path/"r.csv").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("kind", ["csv","json","parquet"])
+def test_nothing_read_leaves_no_results(predictor, tmp_path, kind):
+    if kind == "parquet": pytest.importorskip("pyarrow")
+    (tmp_path/"a.png").write_bytes(b"?"); (tmp_path/"b.png").write_bytes(b"")
+    lines, out = [], tmp_path/f"r.{kind}"
+    s = predict_paths([tmp_path/"a.png", tmp_path/"b.png"], predictor, out=out, say=lines.append, progress=False)
+    assert s["pictures"] == 0 and len(s["broken"]) == 2 and lines[-1] == f"nothing could be read, so {out} was not written"
+    assert sorted(o.name for o in tmp_path.iterdir()) == ["a.png","b.png"]
+    with pytest.raises(FileNotFoundError, match="a.jpg is not there. .*b.jpg is not there."): predict_paths([tmp_path/"a.jpg", tmp_path/"b.jpg"], predictor, out=out)
+    assert not out.exists()
+    Image.new("RGB", (9,9)).save(tmp_path/"c.png")
+    s = predict_paths([tmp_path/"a.jpg", tmp_path/"c.png"], predictor, out=out, detect=False, say=lines.append, progress=False)
+    assert s["pictures"] == 1 and out.is_file() # one missing file among others is a line of the report
+
+
+def test_each_branch_has_its_columns(predictor, photos, tmp_path, face):
+    pytest.importorskip("pyarrow")
+    lines = []
+    for kind in ("csv","json","parquet"): predict_paths(photos, predictor, out=tmp_path/f"r.{kind}", detect=False, say=lines.append, progress=False, branches=True)
+    c, q = pd.read_csv(tmp_path/"r.csv").set_index("source"), pd.read_parquet(tmp_path/"r.parquet").set_index("source")
+    names = ["reduced","super-resolved","original"]
+    assert list(c) == list(q) and list(c)[-24:] == [f"branch.{b}.{o}" for b in names for o in CLASSES]
+    want = predictor.predict(photos/"a.png", detect=False, branches=True)[0].branches
+    for b in names:
+        one = c.filter(like=f"branch.{b}.")
+        assert one.loc[str(photos/"a.png")].tolist() == pytest.approx(list(want[b].values()), abs=1e-6) and one.loc[str(photos/"broken.jpg")].isna().all()
+        np.testing.assert_allclose(one, q.filter(like=f"branch.{b}."), atol=1e-6)
+    [a] = [o for o in json.loads((tmp_path/"r.json").read_text()) if o["source"].endswith("a.png")]
+    assert {k: list(v.values()) for k,v in a["faces"][0]["branches"].items()} == {k: pytest.approx(list(v.values())) for k,v in want.items()}
+    faces = c.dropna(subset="label")
+    agree = {b: sum(max(CLASSES, key=lambda o: r[f"branch.{b}.{o}"]) == r["label"] for _,r in faces.iterrows()) for b in names}
+    assert f"each branch alone agrees with the result: {', '.join(f'{k} {v}' for k,v in agree.items())} of 3 faces" in lines
+
+
+def test_each_broken_picture_costs_one_line(predictor, face, tmp_path, recwarn):
+    d = tmp_path/"photos"; d.mkdir()
+    face.save(d/"good.png"); face.save(d/"cut.jpg", quality=95); (d/"cut.jpg").write_bytes((d/"cut.jpg").read_bytes()[:-600])
+    (d/"text.jpg").write_text("no picture at all"); (d/"zero.png").write_bytes(b"")
+    Image.MAX_IMAGE_PIXELS, limit = None, Image.MAX_IMAGE_PIXELS
+    try: Image.new("1", (20_000, 20_000)).save(d/"bomb.png") # a few kilobytes that claim 400 million pixels
+    finally: Image.MAX_IMAGE_PIXELS = limit
+    lines = []
+    s = predict_paths(d, predictor, out=tmp_path/"r.csv", detect=False, say=lines.append, progress=False)
+    assert s["pictures"] == 1 and len(s["broken"]) == 4 and len(pd.read_csv(tmp_path/"r.csv")) == 5 and not [o for o in recwarn if "bomb" in str(o.message).lower()]
+    said = {name: [o for o in lines if o.startswith("skipped") and name in o] for name in ("cut.jpg","text.jpg","zero.png","bomb.png")}
+    assert all(len(o) == 1 and "\n" not in o[0] and "cannot be read as a picture" in o[0] for o in said.values())
+    for name,words in (("cut.jpg","truncated"), ("text.jpg","of no kind that Pillow knows"), ("zero.png","it is empty"), ("bomb.png","more than 178 million pixels; make it smaller first")): assert words in said[name][0]
+
+
+def test_videos_in_a_folder_are_counted(predictor, clip, face, tmp_path):
+    d = tmp_path/"v"; d.mkdir(); face.save(d/"b.png")
+    def said(**kwargs):
+        lines = []
+        return predict_paths(d, predictor, detect=False, say=lines.append, progress=False, **kwargs), "\n".join(lines)
+    assert "--video" not in said()[1]
+    for o in ("x.avi","y.avi"): (d/o).write_bytes(clip.read_bytes())
+    s, text = said()
+    assert s["videos_left_out"] == 2 and "2 videos not read; --video reads them too" in text and s["pictures"] == 1
+    for o in (True, False): assert "--video" not in said(video=o)[1] # whoever decided needs no hint
+    (d/"b.png").unlink(); (d/"y.avi").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no picture .* It holds 1 video: --video .* reads it"): said()
+
+
 @pytest.mark.parametrize("out,words", [("r.xls", "a .csv, .json or .parquet file, got r.xls"), ("sub.csv", "is a folder")])
 def test_a_bad_results_file_is_refused_before_any_work(tmp_path, out, words):
     (tmp_path/"sub.csv").mkdir()
     with pytest.raises(ValueError, match=words): predict_paths("nowhere.png", "no weights either", out=tmp_path/out)
     with pytest.raises(ValueError, match="name at least one picture"): predict_paths([])
+    (tmp_path/"f").write_text("no folder")
+    with pytest.raises(OSError, match="f is a file, so that nothing can be written below it"): predict_paths("nowhere.png", out=tmp_path/"f"/"a"/"r.csv")
+
+
+def test_a_folder_that_refuses_is_named_before_any_work(tmp_path, monkeypatch):
+    def refused(dir): raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr("psr_fer.files.tempfile.TemporaryFile", refused)
+    for args in (dict(out=tmp_path/"new"/"r.csv"), dict(draw=tmp_path/"new")):
+        with pytest.raises(PermissionError, match=r"new cannot be written into \(Permission denied\); name another folder"): predict_paths("nowhere.png", **args)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_drawing_never_overwrites_a_photograph(predictor, photos, face):
@@ -466,15 +563,102 @@ def test_a_drawn_picture_shows_box_and_label_in_the_emotions_colour():
     a = np.asarray(draw_faces(im, [f])).astype(int)
     def near(color): return (abs(a - np.array([int(COLORS[color][i:i+2], 16) for i in (1,3,5)])).max(-1) < 12)
     assert near("anger")[200:400,200:204].any() and near("anger")[150:200,200:400].sum() > 500 # box, and label above it
-    below = near("anger")[405:].sum(), near("fear")[405:].sum()
+    *_, [(_, (l, t, r, b))] = P.arrange([f], [f.box], im.size, 3)
+    assert t > 400
+    below = [near(o)[t + 2:b - 2, l + 2:r - 2].sum() for o in ("anger","fear")]
     assert 2.5 < below[0]/below[1] < 4.5 # bars as long as the probabilities: .7 to .2
     assert np.array_equal(np.asarray(im), np.full((600,600,3), 255)) # a copy was drawn on
     assert (a[250:350,250:350] == 255).all() # the face itself stays free
 
 
+def some_face(box, label="happiness", p=1.): return P.Face(tuple(box), label, {o: p if o == label else (1 - p)/7 for o in EMOTIONS})
+
+
+def check_layout(boxes, size, top=3): # what holds for every picture; returns labels and bars
+    faces = [some_face(b, EMOTIONS[i % 8]) for i,b in enumerate(boxes)]
+    full, line, labels, bars = P.arrange(faces, boxes, size, top)
+    assert full[0] == size[0] and full[1] >= size[1]
+    placed = [o[1] for o in (*labels, *bars) if o]
+    for l,t,r,b in placed: assert 0 <= l < r <= full[0] and 0 <= t < b <= full[1]
+    for o,k in zip(labels, faces): assert not o or P._font(o[0], True).getlength(P._chip_text(k)) < o[1][2] - o[1][0] # nothing is cut, "100 %" included
+    for i,o in enumerate(bars):
+        if not o: continue
+        assert not any(P._common(o[1], k) for k in (*boxes, *(k[1] for k in labels if k), *(k[1] for j,k in enumerate(bars) if k and j != i)))
+        assert all(P._apart(o[1], boxes[i]) <= P._apart(o[1], k) + line for k in boxes) # nearest to its own face
+        w, h = P.bars_size(faces[i], o[0], top)
+        assert (o[1][2] - o[1][0], o[1][3] - o[1][1]) == (w, h)
+    return full, labels, bars
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_bars_never_lie_on_faces_and_nothing_leaves_the_picture(data):
+    w, h = data.draw(st.integers(40, 1400)), data.draw(st.integers(40, 1400))
+    def box(): # anywhere, inside
+        s = data.draw(st.integers(8, min(w, h))); l, t = data.draw(st.integers(0, w - s)), data.draw(st.integers(0, h - s))
+        return l, t, l + s, t + s
+    check_layout([box() for _ in range(data.draw(st.integers(0, 6)))], (w, h))
+
+
+@pytest.mark.parametrize("boxes,size,bars", [
+    ([(20,20,190,190)], (900,600), 1), ([(710,20,880,190)], (900,600), 1), ([(20,420,190,590)], (900,600), 1), ([(710,420,880,590)], (900,600), 1), # each corner
+    ([(0,0,320,320)], (320,320), 1), # all of the picture: a strip
+    ([(66 + 300*(i % 4), 66 + 380*(i//4), 274 + 300*(i % 4), 274 + 380*(i//4)) for i in range(8)], (1280,800), 8), # a group with room
+    ([(34 + 240*(i % 4), 34 + 250*(i//4), 226 + 240*(i % 4), 226 + 250*(i//4)) for i in range(8)], (1000,520), 0), # one without
+    ([(65 + 70*i, 205, 105 + 70*i, 245) for i in range(8)], (640,480), 0), # faces too small for bars
+], ids=["left top","right top","left bottom","right bottom","fills","group","tight","small"])
+def test_bars_are_there_where_they_have_room(boxes, size, bars):
+    full, labels, found = check_layout(boxes, size)
+    assert sum(map(bool, found)) == bars and all(labels)
+    assert not any(P._common(a[1], b[1]) for a,b in itertools.combinations(labels, 2)) # labels of neighbours stay legible
+
+
+def test_a_free_place_is_found_where_one_is():
+    rng = np.random.default_rng(0)
+    for _ in range(30): # against looking at every pixel
+        boxes = [(l, t, l + s, t + s) for l,t,s in zip(*rng.integers(0, 40, (2,3)), rng.integers(8, 20, 3))]
+        w, h, size = 14, 6, (60,60)
+        got = P.free_place(boxes[0], w, h, size, boxes[1:], boxes)
+        reach = (boxes[0][2] - boxes[0][0])//2
+        spots = [(x, y, x + w, y + h) for x in range(size[0] - w + 1) for y in range(size[1] - h + 1)]
+        free = [o for o in spots if P._apart(o, boxes[0]) <= reach and not any(P._common(o, k) for k in boxes) and all(P._apart(o, boxes[0]) <= P._apart(o, k) for k in boxes[1:])]
+        assert got in free if got else not free
+
+
+def test_a_thin_strip_is_not_made_huge(predictor):
+    for size in ((900,2), (2,900)): assert max(draw_faces(Image.new("RGB", size), predictor.predict(Image.new("RGB", size), detect=False)).size) < 2500
+
+
 def test_without_bars_nothing_is_put_below_a_face_that_fills_the_picture(face, predictor):
     p = predictor.predict(face, detect=False)
     assert draw_faces(face, p, top=0).size == (320,320) and draw_faces(face, p, top=3).size[1] > 320
+
+
+@pytest.mark.parametrize("width", [30, 40, 50, 60, 80, 120])
+def test_a_narrow_terminal_cuts_names_and_columns_never_numbers(width):
+    name = "a_photograph_with_a_very_long_name_that_somebody_gave_it_in_2019_0017.jpg"
+    f = P.Face((1000,1203,1215,1418), "happiness", dict(happiness=.5, surprise=.3, neutral=.2))
+    [head, row, empty] = P.faces_table([P.Picture([f], name), P.Picture([], "写真" + name, note="none")], width=width).splitlines()
+    assert "50%" in row and "215 x 215" in row and "happiness" in row and row.split()[0].endswith("g") and "no face" in empty
+    assert ("surprise 30%, neutral 20%" in row) == ("then" in head) == (width >= 80) and ("1000, 1203" in row) == ("at" in head.split()) == (width >= 60)
+    from rich.cells import cell_len
+    if width >= 50: assert max(map(cell_len, (head, row, empty))) <= width and "7.jpg" in row
+    assert name in P.faces_table([P.Picture([f], name)], width=200)
+
+
+def test_a_video_shows_the_changes(predictor, monkeypatch, clip, tmp_path):
+    frames = [P.Picture([P.Face((0,0,9,9), o, {o: 1.})] if o else [], "c.avi", (9,9), i/10) for i,o in enumerate(("fear","fear","fear",None,None,"anger","fear"))]
+    def said(pictures, out=None):
+        report, lines = P._Report(), []
+        for o in pictures: report.add(o)
+        report.tell(lines.append, out, None, False)
+        return "\n".join(lines)
+    text = said(frames)
+    assert [o for o in ("0.00","0.10","0.20","0.30","0.40","0.50","0.60") if f"c.avi {o} s" in text] == ["0.00","0.30","0.50","0.60"]
+    assert "... 3 frames left out, where the expressions stayed the same; --out results.csv keeps all of them" in text and "5 faces in 7 pictures" in text
+    assert "--out" not in said(frames, "r.csv") and "more picture" not in text
+    assert "left out" not in said([P.Picture(o, f"{i}.png", (9,9)) for i,o in enumerate(frames)]) # pictures are no frames
+    assert "... and 2 more pictures" in said([P.Picture(frames[0], f"{i}.png", (9,9)) for i in range(P.SHOWN + 2)])
 
 
 def test_a_long_run_shows_the_beginning(predictor, face, tmp_path):
