@@ -261,14 +261,21 @@ def ship(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Annotated[Path, typer.Option(help="Folder of its data set.")],
     out: Annotated[Path, typer.Option(help=".safetensors file to write; JSON and card go beside it.")] = Path("shipped.safetensors"),
+    mix: Annotated[Optional[Path], typer.Option(help="Run that this one started from: ship weights between the two.")] = None,
+    share: Annotated[Optional[float], typer.Option(help="With --mix: share of the run, 0 to 1; without it, the shares are only compared on the validation faces.", min=0, max=1)] = None,
+    table: Annotated[Optional[Path], typer.Option(help="CSV file for that comparison.", callback=_csv_file)] = None,
 ):
     """Store a run's weights as float16 with calibrated probabilities and a model card.
 
     Example: psr-fer ship runs/ferplus-lite__s0 --data ~/FERPlus
     """
     _quiet()
-    from psr_fer.cards import ship as store
-    store(run, data, out, _say)
+    from psr_fer.cards import mix_table, ship as store
+    if mix is None and (share is not None or table): raise ValueError("--share and --table go with --mix START, the run that this one started from.")
+    if mix is None or share is not None: store(run, data, out, mix, 1. if share is None else share, _say); return
+    compared = mix_table(run, mix, data)
+    _say("WA on the validation faces, whole and reduced, in percent:", f"\n{(100*compared).round(2).to_string()}", "\nchoose a row and give its --share")
+    if table: _write_csv(table, compared.reset_index())
 
 # %% ../nbs/50_cli.ipynb #b5f445a2
 @app.command("train-sr")
