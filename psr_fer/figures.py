@@ -86,7 +86,7 @@ def draw_paper(ax, # matplotlib axes, with everything else drawn
     "Lay what the paper states about a figure over it, in its grey, with a note below."
     low, high = xlim or ax.get_xlim()
     look = dict(color=PAPER_COLOR, zorder=1.5)
-    top, words = ax.get_xaxis_transform(), dict(fontsize=6.5, color=PAPER_COLOR)
+    top, words = ax.get_xaxis_transform(), dict(fontsize=6.5, color=PAPER_COLOR, in_layout=False) # words near the edge leave the axes as large as they were
     for y,text in paper.levels:
         ax.axhline(y, ls="--", lw=.9, **look)
         ax.annotate(text, (.995, y), xycoords=ax.get_yaxis_transform(), xytext=(0,2), textcoords="offset points", ha="right", va="bottom", **words)
@@ -98,7 +98,7 @@ def draw_paper(ax, # matplotlib axes, with everything else drawn
         if b < low or a > high: continue
         a, b = max(a, low), min(b, high)
         ax.axvspan(a, b, color=PAPER_COLOR, alpha=(.2,.1)[k % 2], lw=0, zorder=.5)
-        ax.annotate(text, (a, .98), xycoords=top, xytext=(3, -9*(k % 2)), textcoords="offset points", va="top", **words)
+        ax.annotate(text, (a, .02), xycoords=top, xytext=(3, 9*(k % 2)), textcoords="offset points", va="bottom", **words)
     paper_note(ax.figure, paper)
 
 # %% ../nbs/17_figures.ipynb #298d7099
