@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from torch import Tensor, fx, nn
 from .data.table import BOX, open_face
 from .emotions import EMOTIONS, IMAGENET_STATS
-from .figures import MODEL_COLORS, class_color, figure, model_look, plain_log
+from .figures import MODEL_COLORS, Stated, class_color, draw_paper, figure, model_look, paper_note, plain_log
 from .learner import fuse_scores, raw_scores
 from .metrics import METRICS, judge
 
@@ -152,7 +152,8 @@ def by_size(sizes, # (N,) original size in pixels
 
 # %% ../nbs/28_interpret.ipynb #7f3d443f
 def plot_cumulative(table:pd.DataFrame, # as `by_size` returns it
-                    title:str="WA of all faces up to a size, %" # above the figure
+                    title:str="WA of all faces up to a size, %", # above the figure
+                    paper:Stated=None # what the paper states
                    )->Figure: # matplotlib
     "Accuracy of all faces up to a size, a line per model (Fig. 7) or branch (Fig. 9)."
     with figure(6, 3) as (fig, ax):
@@ -161,6 +162,7 @@ def plot_cumulative(table:pd.DataFrame, # as `by_size` returns it
         if table.index.max() > 200: ax.set_xscale("log"); plain_log(ax.xaxis, table.index)
         ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
         ax.text(.01, .02, f"{int(table['faces'].iloc[-1]):,} faces", transform=ax.transAxes, fontsize=7, color="#666666")
+        if paper: draw_paper(ax, paper)
     return fig
 
 # %% ../nbs/28_interpret.ipynb #38789989
@@ -178,7 +180,8 @@ def discrepancy(table:pd.DataFrame, # as `by_size` returns it
     return pd.DataFrame(dict(raw=raw, smooth=w@raw/w.sum(1)), index=table.index)
 
 def plot_discrepancy(table:pd.DataFrame, # as `discrepancy` returns it
-                     title:str="WA of PSR minus baseline, all faces up to a size, points of percent" # above the figure
+                     title:str="WA of PSR minus baseline, all faces up to a size, points of percent", # above the figure
+                     paper:Stated=None # what the paper states
                     )->Figure: # matplotlib
     "Raw and smoothed difference of two accuracies by size (Fig. 8)."
     with figure(6, 3) as (fig, ax):
@@ -188,6 +191,7 @@ def plot_discrepancy(table:pd.DataFrame, # as `discrepancy` returns it
         ax.set(title=title, xlabel="original size, pixels")
         if table.index.max() > 200: ax.set_xscale("log"); plain_log(ax.xaxis, table.index)
         ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
+        if paper: draw_paper(ax, paper)
     return fig
 
 # %% ../nbs/28_interpret.ipynb #02f8265b
@@ -282,7 +286,8 @@ def gains(table:pd.DataFrame, # a data set
 def plot_faces(table:pd.DataFrame, # a data set
                rows, # rows of it: a DataFrame with the same index, as `gains` returns it, or index values
                titles=None, # one per face; default: label and size, and what the second model of `gains` says
-               cols:int=6 # faces side by side
+               cols:int=6, # faces side by side
+               paper:Stated=None # what the paper states
               )->Figure: # real faces: look at it, never publish it
     "Faces at their own resolution, with their labels."
     chosen = rows if isinstance(rows, pd.DataFrame) else table.loc[list(rows)]
@@ -296,6 +301,7 @@ def plot_faces(table:pd.DataFrame, # a data set
         for ax,(_,r),title in zip(axs.flat, t.iterrows(), titles):
             ax.imshow(open_face(table.attrs["root"], r["path"], tuple(r[o] for o in BOX) if "left" in t else None).convert("RGB"), interpolation="nearest")
             ax.set_title(title, fontsize=7, loc="center", color=class_color(r["label"]), fontweight="normal")
+        if paper: paper_note(fig, paper)
     return fig
 
 # %% ../nbs/28_interpret.ipynb #806707ee

@@ -6,11 +6,11 @@
 __all__ = ['evaluate_model', 'train_run', 'Finished', 'train_seeds', 'evaluate_run']
 
 # %% ../nbs/31_runs.ipynb #51e6bd6b
-import hashlib, json, os, platform, re, warnings
+import hashlib, json, os, platform, re, subprocess, threading, time, warnings
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.optimizer import Adam, SGD
@@ -103,17 +103,67 @@ def _report_repeated(run, cache): # -> number of pictures
     if not run.rank: write_json(file, pairs)
     return len(pairs)
 
+# %% ../nbs/31_runs.ipynb #bac4dc52
+@lru_cache(None) # code that was loaded stays, whatever becomes of the folder
+def revision()->dict: # commit: short hash; dirty: were the package's files changed after it? Both None where there is no clone
+    "The git commit of this package."
+    here, nothing = Path(psr_fer.__file__).parent, dict(commit=None, dirty=None)
+    def git(*args): return subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, timeout=20)
+    try: ours, commit, status = git("ls-files", "--error-unmatch", "__init__.py"), git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--untracked-files=no", ".")
+    except (OSError, subprocess.SubprocessError): return nothing # no git
+    if any(o.returncode for o in (ours, commit, status)): return nothing # installed, perhaps within somebody else's repository
+    return dict(commit=commit.stdout.strip(), dirty=bool(status.stdout.strip()))
+
+class Stopped:
+    "Within, counts the seconds for which this process stood still."
+    def __init__(self,
+        step:float=1., # seconds between looks at the clock
+        least:float=10. # seconds: shorter ones are those of a busy machine
+    ): self.step, self.least, self.seconds, self.over = step, least, 0., threading.Event()
+
+    def __enter__(self):
+        self.over.clear()
+        threading.Thread(target=self._look, daemon=True).start()
+        return self
+    def __exit__(self, *args): self.over.set()
+
+    def _look(self):
+        t = time.perf_counter()
+        while not self.over.wait(self.step):
+            t, late = time.perf_counter(), time.perf_counter() - t - self.step
+            if late > self.least: self.seconds += late
+    def take(self):
+        "Seconds since the last call."
+        seconds, self.seconds = self.seconds, 0.
+        return seconds
+
+# %% ../nbs/31_runs.ipynb #0756f7b4
+def read_history(file # history.csv of a run
+                )->list: # of dict, one per epoch
+    "The epochs of a run so far."
+    return pd.read_csv(file, dtype=dict(commit=str, device=str)).to_dict("records") # a commit of digits is no number
+
+def during(history, # of a run
+           key:str # column that holds texts
+          )->str: # "CPU, 2 threads then NVIDIA H200"; None in histories that lack it
+    "What a column says over all epochs, each change named once."
+    return " then ".join(dict.fromkeys(o[key] for o in history if isinstance(o.get(key), str))) or None
+
 # %% ../nbs/31_runs.ipynb #d9e26a3b
 def now()->str: # ISO 8601, UTC
     "The time, to the second."
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
-def machine()->dict: # versions and device
-    "What the run runs on."
+def device_name()->str: # "NVIDIA H200" or "CPU, 2 threads"
+    "What this process computes on."
+    threads, n = torch.get_num_threads(), num_distrib() or 1
+    return (torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {threads} thread{'s' if threads > 1 else ''}") + (f", {n} processes" if n > 1 else "")
+
+def machine()->dict: # versions, device, commit, dirty
+    "What the run runs on, and which code it runs."
     import fastai, torchvision
-    n = num_distrib() or 1
     return dict(versions=dict(psr_fer=psr_fer.__version__, python=platform.python_version(), torch=torch.__version__, torchvision=torchvision.__version__, fastai=fastai.__version__),
-                device=(torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads") + (f", {n} processes" if n > 1 else ""))
+                device=device_name(), **revision())
 
 class Run:
     "The folder of one training, and what has been done in it."
@@ -123,7 +173,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.precision = resolve_precision(recipe.precision)
         self.data, self.repeated = fingerprint(table), None # repeated: pictures in more than one split, once counted
-        self.history = pd.read_csv(self.folder/"history.csv").to_dict("records") if (self.folder/"history.csv").exists() else []
+        self.history = read_history(self.folder/"history.csv") if (self.folder/"history.csv").exists() else []
+        self.stopped = Stopped()
         self.classes, self.interrupted, self.problem, self.nan_files = tuple(table.attrs["classes"]), False, None, []
 
     def say(self, text):
@@ -167,6 +218,8 @@ def start(self:Run):
     elif not self.rank: write_json(file, dict(config, precision=self.precision, command=self.command, started=now(), **machine()))
 
 # %% ../nbs/31_runs.ipynb #b786b198
+def _commit_text(): return (revision()["commit"] or "") + " dirty"*bool(revision()["dirty"]) or None
+
 @patch
 def save_state(self:Run, stage:str, state:dict):
     "A checkpoint to go on from."
@@ -176,6 +229,7 @@ def save_state(self:Run, stage:str, state:dict):
 def after_epoch(self:Run, learn, stage:str, row:dict, state:dict):
     "Keep history, the best weights by validation WA, and a checkpoint."
     if self.rank: return
+    row = dict(row, seconds=round(max(row["seconds"] - self.stopped.take(), 0.), 2), finished=now(), device=device_name(), commit=_commit_text())
     self.history = [o for o in self.history if (o["stage"], o["epoch"]) != (stage, row["epoch"])] + [row]
     best = max((o for o in self.history if o["stage"] == stage), key=lambda o: (o["wa"], o["epoch"]))
     if best is row: save_tensors(self.best_file(stage), learn.ema.average if hasattr(learn, "ema") else bare(learn.model).state_dict())
@@ -248,7 +302,7 @@ def _fit(run, learn, epochs, lr, start, cbs):
     r = run.recipe
     if r.compile: learn.model.compile()
     try:
-        with stop_on_signal(run), learn.no_bar(), learn.no_logging(), warnings.catch_warnings():
+        with stop_on_signal(run), run.stopped, learn.no_bar(), learn.no_logging(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             learn.fit_one_cycle(epochs, lr, pct_start=.3, cbs=cbs, start_epoch=start)
     except torch.OutOfMemoryError:
@@ -333,7 +387,8 @@ def upscaler(run:Run, # tells recipe, size and folder
     if not file.exists() and not run.rank:
         faces, results = dls.train.cache(dls.train.rows), []
         for net in nets:
-            results.append(train_sr(net, faces, epochs=r.sr_epochs, down="mean", seed=run.seed, log=None)) # the pyramid reduces by pooling
+            with run.stopped: t, result = time.perf_counter(), train_sr(net, faces, epochs=r.sr_epochs, down="mean", seed=run.seed, log=None) # the pyramid reduces by pooling
+            results.append(dict(result, seconds=round(time.perf_counter() - t - run.stopped.take(), 2)))
             run.say(f"sr x{net.scale}: PSNR {results[-1]['psnr']:.2f} dB on held-out training faces, bicubic {results[-1]['bicubic_psnr']:.2f} dB")
         write_json(run.folder/"sr.json", results)
         save_tensors(file, {f"{i}.{k}": v for i,net in enumerate(nets) for k,v in net.state_dict().items()})
@@ -386,18 +441,20 @@ def _calibration(model, valid, scores, targets): # valid: its loader; scores (N,
 
 # %% ../nbs/31_runs.ipynb #a8339ab0
 def _finish(run, model, dls): # judge, save, record
-    r = run.recipe
+    r, t = run.recipe, time.perf_counter()
     about = dict(classes=run.classes, recipe=r.name, seed=run.seed, protocol=run.table.attrs.get("protocol"), dataset=r.dataset, read=dict(run.read, skip_bad=True) if run.table.attrs.get("skipped") else run.read,
                  grey=bool(run.table.attrs.get("grey")), views=r.views, views_n=r.views_n)
-    valid, *_ = evaluate_model(model, dls.valid, run.classes, r.views, r.views_n, run.seed)
-    plain, *of_plain = evaluate_model(model, dls[2], run.classes, "none")
-    calibration = _calibration(model, dls.valid, *of_plain)
-    test, scores, targets = evaluate_model(model, dls[2], run.classes, r.views, r.views_n, run.seed)
+    with run.stopped:
+        valid, *_ = evaluate_model(model, dls.valid, run.classes, r.views, r.views_n, run.seed)
+        plain, *of_plain = evaluate_model(model, dls[2], run.classes, "none")
+        calibration = _calibration(model, dls.valid, *of_plain)
+        test, scores, targets = evaluate_model(model, dls[2], run.classes, r.views, r.views_n, run.seed)
+    took = time.perf_counter() - t - run.stopped.take()
     save_model(model, run.folder/"model.safetensors", **about, **calibration)
     def arrays(p):
         with p.open("wb") as f: np.savez_compressed(f, scores=scores.numpy().astype(np.float16), targets=targets.numpy())
     write_whole(run.folder/"test.npz", arrays)
-    metrics = dict(_record(run, model, valid, plain, test), **calibration, predictions=_letters(fuse_scores(model, scores).argmax(1)), targets=_letters(targets))
+    metrics = dict(_record(run, model, valid, plain, test), **_times(run, took), **calibration, predictions=_letters(fuse_scores(model, scores).argmax(1)), targets=_letters(targets))
     save(plot_history({r.name: pd.DataFrame(run.history)}), run.folder/"history.png")
     save(plot_confusion({r.name: test}, run.classes), run.folder/"confusion.png")
     write_json(run.folder/"metrics.json", metrics)
@@ -408,17 +465,34 @@ def _finish(run, model, dls): # judge, save, record
 def _letters(numbers): return "".join(chr(48 + int(o)) for o in numbers) # a character per test face, so that two records can be compared face by face
 
 # %% ../nbs/31_runs.ipynb #c4559be1
+def _times(run, judging): # judging: seconds; -> when, how long, on what and with which code the run was trained
+    config, sr = json.loads((run.folder/"config.json").read_text(encoding="utf-8")), run.folder/"sr.json"
+    training = sum(o["seconds"] for o in run.history) + sum(o.get("seconds", 0.) for o in (json.loads(sr.read_text(encoding="utf-8")) if sr.exists() else []))
+    began, judged = datetime.fromisoformat(config["started"]), now()
+    out = dict(minutes=round((training + judging)/60, 1), training_seconds=round(training, 1), judging_seconds=round(judging, 1), wall_minutes=round((datetime.fromisoformat(judged) - began).total_seconds()/60, 1),
+               started=config["started"], finished=next((o["finished"] for o in reversed(run.history) if isinstance(o.get("finished"), str)), judged), judged=judged,
+               versions=config["versions"], device=during(run.history, "device") or config["device"])
+    if device_name() != out["device"]: out["judged_on"] = device_name()
+    commit = during(run.history, "commit")
+    return dict(out, commit=commit and commit.replace(" dirty", ""), dirty=commit and " dirty" in commit)
+
+def starting_weights(r:Recipe, # of the run
+                     init=None # checkpoint that it started from
+                    )->str: # in words
+    "What the parts of a network start from."
+    sr = r.sr_weights if r.sr_weights != "none" else "trained on these faces" if r.sr_epochs else "none"
+    return f"base network: {r.weights if init is None else init}" + (f"; super-resolution: {sr}" if r.model == "psr" else "")
+
+# %% ../nbs/31_runs.ipynb #0ac69e08
 def _record(run, model, valid, plain, test): # what stands in metrics.json
     r, last = run.recipe, "sgd" if run.recipe.sgd_epochs else "fit"
     best = max((o for o in run.history if o["stage"] == last), key=lambda o: (o["wa"], o["epoch"]))
-    timed = pd.DataFrame(run.history)[["seconds","train_seconds","step_seconds"]]
-    seconds, timed = timed["seconds"].sum(), timed.dropna().sum()
+    timed = pd.DataFrame(run.history)[["train_seconds","step_seconds"]].dropna().sum()
     out = dict(recipe=record_name(r, run.read, run.init), changed=changes_of(r), seed=run.seed,
-        selected=f"epoch {best['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split chose nothing",
-        weights=f"base network: {r.weights if run.init is None else run.init}" + (f"; super-resolution: {r.sr_weights if r.sr_weights != 'none' else 'trained on these faces' if r.sr_epochs else 'none'}" if r.model == "psr" else ""),
-        valid=valid, test=test, test_plain={k: plain[k] for k in METRICS}, views="none" if r.views == "none" else f"{r.views} x {r.views_n}", minutes=round(seconds/60, 1),
+        selected=f"epoch {best['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split chose nothing", weights=starting_weights(r, run.init),
+        valid=valid, test=test, test_plain={k: plain[k] for k in METRICS}, views="none" if r.views == "none" else f"{r.views} x {r.views_n}",
         step_share=round(timed["step_seconds"]/max(timed["train_seconds"], 1e-9), 4), parameters=sum(p.numel() for p in model.parameters()),
-        repeated_pictures=run.repeated, precision=run.precision, data=run.data, command=run.command, finished=now(), **machine())
+        repeated_pictures=run.repeated, precision=run.precision, data=run.data, command=run.command)
     if getattr(model, "fusion", None) is not None: out["fusion_weights"] = {k: round(v, 4) for k,v in model.fusion_weights().items()}
     return out
 

@@ -7,7 +7,7 @@ import pytest
 from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
 
-from psr_fer.reproduce import claim_line, read_ledger, results_markdown, sections
+from psr_fer.ledger import all_parts, claim_line, read_ledger, results_markdown, sections
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = ROOT/"nbs"/"index.ipynb"
@@ -61,6 +61,7 @@ def test_stored_tables_are_those_of_the_records(nb):
 def test_the_ledgers_pages_are_those_of_the_records():
     assert (ROOT/"results"/"README.md").read_text() == results_markdown(ROOT/"results"), "render_results('results') writes it anew"
     page = (ROOT/"results"/"index.html").read_text()  # its pictures may differ by a pixel between machines, its texts may not
+    assert all(html.escape(p.heading) in page and all(html.escape(o) in page for o in p.commands) for p in all_parts(ROOT/"results"))
     assert all(html.escape(claim_line(c)) in page for s in sections(read_ledger(ROOT/"results")) for c in s["claims"])
 
 

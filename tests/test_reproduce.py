@@ -1,6 +1,8 @@
 """The ledger: what an experiment needs, what is skipped, how a claim is judged, what is printed; and the paper's numbers."""
 import json
 import os
+import random
+import re
 import shlex
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from psr_fer.ledger import all_parts, beside, cell_text, claims_of, judge_claim, plot_numbers, read_ledger, read_numbers, render_results, rows_of, sections
+from psr_fer.paper import CONVOLUTIONS, EXPERIMENTS, FIGURES, NAMES, Claim, cell_recipe, experiment_cells, stated
 from psr_fer.recipes import RECIPES, changes_of
-from psr_fer.reproduce import CONVOLUTIONS, EXPERIMENTS, NAMES, Claim, cell_recipe, cell_text, claims_of, estimate, experiment_cells, figure_numbers, judge_claim, plan, read_ledger, read_numbers, reproduce, rows_of, run_cells, sections
+from psr_fer.reproduce import estimate, estimate_text, figure_numbers, plan, reproduce, run_cells
 
 TINY = (("epochs", 1), ("base", ()), ("size", 32), ("sr", (1, 4)), ("sr_epochs", 0), ("views_n", 2), ("batch_size", 16))
 
@@ -185,9 +189,169 @@ def test_ray_gives_the_records_of_this_process(faces, tmp_path):
     if all(a[k]["device"] == b[k]["device"] for k in a): assert [a[k]["test"] for k in a] == [b[k]["test"] for k in a]
 
 
+def test_ray_names_what_failed_and_tries_only_that_again(faces, tmp_path):
+    ray = pytest.importorskip("ray")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    said, jobs = [], dict(names=["table7"], data=faces, dataset="synthetic", sets=TINY, read=dict(labels="label.csv"), results=tmp_path/"results", runs=tmp_path/"runs", engine="ray")
+    bad = next(j for j in plan(["table7"], "synthetic", sets=TINY) if j.cell.key == "no-stn").recipe.name
+    block = tmp_path/"runs"/(re.sub(r"[^\w.+=-]", "_", bad) + "__s0")  # a file where the run's folder should be
+    block.parent.mkdir()
+    block.write_text("")
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    try:
+        with pytest.raises(ValueError, match="1 of 3 trainings failed, the others are in the ledger; the same command tries these again: ") as e: run_cells(**jobs, say=said.append)
+        assert f"{bad} seed 0 (FileExistsError" in str(e.value) and "\n" not in str(e.value) and sum(o.startswith("failed: ") for o in said) == 1
+        assert len(read_ledger(tmp_path/"results")) == 2 and (bad, 0) not in read_ledger(tmp_path/"results")
+        done = {o.name: o.stat().st_mtime_ns for o in (tmp_path/"results").iterdir()}
+        block.unlink()
+        assert [j.recipe.name for j in run_cells(**jobs, say=said.append)] == [bad]
+    finally: ray.shutdown()
+    assert len(read_ledger(tmp_path/"results")) == 3 and all((tmp_path/"results"/k).stat().st_mtime_ns == v for k, v in done.items())
+
+
+def drawn_texts(fig): return [t.get_text() for ax in fig.axes for t in ax.texts] + ([fig._supxlabel.get_text()] if fig._supxlabel else [])
+
+
+def test_the_papers_numbers_are_drawn_over_ours():
+    sizes = pd.Index([30., 40., 50., 60., 90.], name="pixels")
+    numbers = dict(fig7=pd.DataFrame(dict(faces=[30, 60, 90, 120, 150], PSR=.8, baseline=.7), sizes), fig8=pd.DataFrame(dict(raw=.1, smooth=[.0, .01, .03, .036, .03]), sizes),
+                   fig9=pd.DataFrame({"faces": [30, 60, 90, 120, 150], "fused": .8, "1/2": .5, "SR x2": .7, "original": .6}, sizes))
+    for name, t in numbers.items():
+        t.attrs["dataset"] = "rafdb"
+        texts = drawn_texts(plot_numbers(name, t))
+        said = FIGURES[name, "rafdb"]
+        for _, words in (*said.levels, *said.marks): assert words in texts, (name, words)
+        for a, b, words in said.spans: assert (words in texts) == (a <= 92), (name, words)  # those within the picture
+        assert any("printed only as a picture" in o or "prints its own only as a picture" in o for o in texts)
+        ys = {round(float(o.get_ydata()[0]), 2) for o in plot_numbers(name, t).axes[0].lines}
+        assert {y for y, _ in said.levels} <= ys
+    assert "PSR is ahead at 4 of the 4 sizes from 40 px on" in beside("fig7", numbers["fig7"])
+    assert "+2.3 points from 40 to 55 px" in beside("fig8", numbers["fig8"])
+    assert "lowest at 4, and the super-resolved one is ahead of the original size at 4" in beside("fig9", numbers["fig9"])
+
+
+def test_what_the_text_says_agrees_with_the_tables():
+    value = lambda name, key: dict(next(c for c in EXPERIMENTS[name].cells if c.key == key).paper)["wa"]
+    level = lambda name: [y for y, _ in FIGURES[name, "rafdb"].levels]
+    assert level("fig7") == [value("table4", "psr"), value("table4", "baseline")] and level("fig10") == [value("table4", "psr")]
+    assert level("fig8")[0] == pytest.approx(value("table4", "psr") - value("table4", "baseline")) and level("fig9") == [value("table7", "no-stn")]
+    assert stated("fig7", "synthetic").levels[0][1].startswith("RAF-DB: ") and stated("fig1", "ferplus") is None and stated("reduced", "ferplus") is None
+
+
+def test_the_page_has_a_part_for_everything(tmp_path):
+    render_results(tmp_path)  # nothing was measured
+    empty = all_parts(tmp_path)
+    assert not any(p.measured for p in empty)
+    covered = {p.name for p in empty} | ({"fig2"} if any("Figs. 2 and 11" in p.heading for p in empty) else set())
+    assert covered == set(NAMES) - {"changes"}  # ours, shown once there is something to show
+    for p in empty: assert p.commands and all(o.startswith("psr-fer reproduce ") for o in p.commands) and any("not run" in n or "not published" in n for n in p.notes) or p.table is not None, p.heading
+    cells = EXPERIMENTS["table5"].cells
+    classes = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+    for c, wa in zip(cells, (.9, .8)):
+        r = record(cell_recipe(c, "ferplus").name, 0, wa)
+        r["test"] |= dict(recall=dict.fromkeys(classes, wa), confusion=(np.eye(8)*100).astype(int).tolist())
+        (tmp_path/f"{r['recipe']}__s0.json").write_text(json.dumps(r))
+    (tmp_path/"size-change-ferplus.json").write_text(json.dumps([dict(model=m, sizes=[48, 96], epochs=1, valid_loss=[1, 2], train_loss=[1, 2], jumps=[1.]) for m in ("baseline", "psr")]))
+    parts = all_parts(tmp_path)
+    first = [p.name for p in parts if p.measured]
+    assert [p.measured for p in parts] == sorted((p.measured for p in parts), reverse=True) and {"table5", "fig6", "fig11", "fig12"} <= set(first)
+    texts = drawn_texts(next(p for p in parts if p.name == "fig6" and p.measured).draw())
+    assert texts.count(">90") == 3 and "37" in texts and "23" in texts
+    assert {"rises much", "rises slightly"} <= set(drawn_texts(next(p for p in parts if p.name == "fig11" and p.measured).draw()))
+    won = next(p for p in parts if p.name == "fig12" and p.measured).table.iloc[0]
+    a, b = (np.array(list(o["predictions"])) == "0" for o in (read_ledger(tmp_path)[cell_recipe(c, "ferplus").name, 0] for c in cells))
+    assert [won["Only PSR"], won["Only the baseline"]] == [str((a & ~b).sum()), str((~a & b).sum())]
+
+
+def test_a_row_says_how_it_was_measured():
+    recipe = cell_recipe(EXPERIMENTS["table5"].cells[0], "ferplus").name
+    made = [dict(record(recipe, s, .85), command=f"psr-fer train ferplus-lite --data DATA --seed {s}", views="paper x 8") for s in (0, 1)]
+    row = rows_of("table5", {(recipe, s): o for s, o in enumerate(made)}, "ferplus")[0]
+    assert row["protocol"] == "paper's labels, 8 views" and row["weights"] == "none" and row["commands"] == [o["command"] for o in made]
+    waiting = rows_of("table4", {}, "rafdb", "paper")[0]
+    assert waiting["protocol"] == "8 views" and waiting["weights"] == "base network: imagenet; super-resolution: published" and waiting["commands"] == ["psr-fer reproduce table4 --data DATA --recipe paper"]
+
+
+BROKEN = ["", "{", "[]", "null", "3", '"x"', "["*100_000, '{"recipe": 1}', '{"recipe": [1], "seed": {}}', '{"name": "left-pad", "version": "1.0.0"}', "\xff\xfe{"]
+
+
+@pytest.mark.parametrize("name", ["x__s0.json", "table2-ferplus.json", "fig1-ferplus.json", "fig4-ferplus.json", "fig7-synthetic.json", "reduced-ferplus.json", "size-change-synthetic.json"])
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
+def test_a_broken_or_foreign_file_is_named_in_a_sentence(tmp_path, name, text):
+    (tmp_path/name).write_text(text, encoding="latin1")
+    with pytest.raises(ValueError, match=re.escape(name) + ".* is no record of .*; delete it or restore it") as e: render_results(tmp_path)
+    assert "\n" not in str(e.value) and not (tmp_path/"README.md").exists()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_records_with_fields_spoiled_render_or_are_named(tmp_path, seed):
+    rng, junk = random.Random(seed), (None, -1, 1e999, float("nan"), "", "x", [], [[]], {}, True, 10**400)
+    real = Path(__file__).resolve().parent.parent/"results"
+    for source in ("ferplus-lite-baseline__s0.json", "fig8-synthetic.json", "fig1-synthetic.json", "reduced-ferplus.json"):
+        for _ in range(25):
+            o = json.loads((real/source).read_text())
+            where = o
+            while True:  # a field somewhere within
+                k = rng.choice(list(where) if isinstance(where, dict) else range(len(where)))
+                if isinstance(where[k], (dict, list)) and where[k] and rng.random() < .6: where = where[k]; continue
+                break
+            if rng.random() < .3: where.pop(k)
+            else: where[k] = rng.choice(junk)
+            (tmp_path/source).write_text(json.dumps(o))
+            try: all_parts(tmp_path) and [p.draw() for p in all_parts(tmp_path) if p.draw]
+            except ValueError as e: assert source in str(e) and "\n" not in str(e), e
+            (tmp_path/source).unlink()
+
+
+def test_two_files_of_one_run_are_told_apart(tmp_path):
+    for o in ("a__s0.json", "a__s0 (copy).json"): (tmp_path/o).write_text(json.dumps(record("a", 0, .8)))
+    with pytest.raises(ValueError, match=r"a__s0 \(copy\).json and a__s0.json in .* are both records of a, seed 0; keep one"): read_ledger(tmp_path)
+
+
+def test_records_of_before_still_read():
+    old = record("ferplus-lite", 0, .8)
+    for k in ("weights", "command"): del old[k]
+    row = rows_of("table5", {("ferplus-lite", 0): old}, "ferplus")[0]
+    assert row["ours"] == 80 and row["commands"] == ["psr-fer reproduce table5 --data DATA"]
+
+
+def test_an_estimate_for_other_faces_goes_by_the_same_network():
+    ledger = {("ferplus-lite", 0): dict(record("ferplus-lite", 0, .8), minutes=60., device="CPU, 2 threads", data=dict(faces=dict(train=25371)))}
+    psr, base = plan(["table5"], "rafdb")
+    pixels = lambda r: sum(s*s*e for s, e in r.base) + 2.2*r.size**2*r.epochs
+    assert estimate([psr], ledger) == pytest.approx(12271/25371*pixels(RECIPES["rafdb-lite"])/pixels(RECIPES["ferplus-lite"]))
+    assert estimate_text([psr], ledger).endswith("going by ferplus-lite on CPU, 2 threads")
+    both = estimate_text([psr, base], ledger)
+    assert "for 1 of them" in both and "the others: time unknown, since the ledger has no record of vgg8_bn (plain) to go by" in both
+    assert np.isnan(estimate([base], ledger))
+
+
+@pytest.fixture(scope="module")
+def folders(faces, tmp_path_factory):
+    from makers import AFFECTNET, RAFDB, affectnet_folders, rafdb_list
+    d = tmp_path_factory.mktemp("data")
+    return dict(synthetic=faces, rafdb=rafdb_list(d/"raf", {s: dict.fromkeys(c, 3) for s, c in RAFDB.items()}), affectnet=affectnet_folders(d/"affect", {s: dict.fromkeys(c, 3) for s, c in AFFECTNET.items()}))
+
+
+@pytest.mark.parametrize("dataset", ["synthetic", "rafdb", "affectnet"])
+def test_a_dry_run_of_every_name_tells_the_hours_or_why_not(folders, tmp_path, dataset):
+    ledger = tmp_path/"results"
+    ledger.mkdir()
+    made = dict(record("ferplus-lite", 0, .8), minutes=60., data=dict(faces=dict(train=25371)))
+    (ledger/"ferplus-lite__s0.json").write_text(json.dumps(made))
+    for level in ("lite", "paper"):
+        for name in NAMES:
+            said = []
+            reproduce([name], folders[dataset], level, results=ledger, runs=tmp_path/"runs", out=tmp_path/"figures", dry_run=True, say=said.append)
+            assert re.search(r"about \d+\.\d hours|time unknown, since the ledger has no record of|nothing to train|, 0 to run", " ".join(said)), (name, said)
+    assert sorted(o.name for o in tmp_path.rglob("*")) == ["ferplus-lite__s0.json", "results"]  # nothing is written
+
+
 def test_tables_2_and_3_on_the_real_data(ferplus_root, tmp_path):
     said = []
     reproduce(["table2", "table3"], ferplus_root, results=tmp_path, say=said.append)
     assert "table3: 24 of 24 cells equal to the paper's" in said and "table2: 64 of 64 cells equal to the paper's" in said
     assert json.loads((tmp_path/"table2-ferplus.json").read_text())["equal"] == 64
     assert len(list(Path(tmp_path).glob("*.json"))) == 2
+    text = (tmp_path/"README.md").read_text()
+    assert "| fer2013new.csv | 64 | 64 |" in text and "| fer2013new.csv | 24 | 24 |" in text

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+import psr_fer.runs as runs
 from psr_fer.recipes import RECIPES, get_recipe
 from psr_fer.runs import evaluate_run, load_model, train_run
 
@@ -101,3 +102,60 @@ def test_evaluate_refuses(finished, faces):
     out, _ = finished
     with pytest.raises(ValueError, match="split must be one of train, valid, test"): evaluate_run(out, faces, split="dev")
     assert torch.is_tensor(load_model(out)[0].fusion)
+
+
+def test_a_record_says_what_it_was_trained_with(finished, faces, tmp_path, monkeypatch):
+    out, m = finished
+    history = pd.read_csv(out/"history.csv", dtype=dict(commit=str))
+    sr = json.loads((out/"sr.json").read_text())
+    assert m["training_seconds"] == pytest.approx(history["seconds"].sum() + sum(o["seconds"] for o in sr), abs=.1) and sr[0]["seconds"] > 0
+    assert m["minutes"] == pytest.approx((m["training_seconds"] + m["judging_seconds"])/60, abs=.06) and m["wall_minutes"] >= 0
+    assert m["device"] == history["device"][0] and m["finished"] == history["finished"].iloc[-1] and "judged_on" not in m
+    for o in (*out.glob("stage-*"), *(out/k for k in ("history.csv", "repeated.json", "sr.json", "config.json"))): (tmp_path/o.name).write_bytes(o.read_bytes())
+    monkeypatch.setattr(runs, "device_name", lambda: "another machine")  # judged there, a year later, with other code
+    monkeypatch.setattr(runs, "now", lambda: "2099-01-01T00:00:00+00:00")
+    monkeypatch.setattr(runs, "revision", lambda: dict(commit="fffffff", dirty=True))
+    later = train_run(get_recipe("synthetic-demo", TINY), faces, tmp_path, seed=5, say=lambda o: None, **READ)
+    for k in ("device", "finished", "started", "commit", "dirty", "training_seconds"): assert later[k] == m[k], k
+    assert later["judged_on"] == "another machine" and later["judged"].startswith("2099") and later["wall_minutes"] > 1e6 and later["minutes"] < 5
+    old = history.drop(columns=["device", "commit", "finished"])  # a history of before
+    old.to_csv(tmp_path/"history.csv", index=False)
+    (tmp_path/"metrics.json").unlink()
+    assert train_run(get_recipe("synthetic-demo", TINY), faces, tmp_path, seed=5, say=lambda o: None, **READ)["device"] == m["device"]  # config.json knows it
+
+
+def git(folder, *args): subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", folder, *args], check=True, capture_output=True)
+
+
+def test_the_commit_of_a_clone_and_of_nothing_else(tmp_path, monkeypatch):
+    package = tmp_path/"psr_fer"
+    package.mkdir()
+    (package/"__init__.py").write_text("")
+    monkeypatch.setattr(runs.psr_fer, "__file__", str(package/"__init__.py"))
+    ask = runs.revision.__wrapped__
+    nothing = dict(commit=None, dirty=None)
+    assert ask() == nothing  # no repository
+    git(tmp_path, "init")
+    assert ask() == nothing  # somebody else's, with the package installed in it
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    clean = ask()
+    assert len(clean["commit"]) >= 7 and clean["dirty"] is False
+    (tmp_path/"notes.txt").write_text("not the package's")
+    assert ask() == clean
+    (package/"__init__.py").write_text("1")
+    assert ask() == dict(clean, dirty=True)
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert ask() == nothing
+
+
+def test_time_in_which_the_process_stands_still_does_not_count(tmp_path):
+    code = ("import time\nfrom psr_fer.runs import Stopped\nt = time.perf_counter()\n"
+            "with Stopped(step=.1, least=1.) as s:\n    time.sleep(.5)\n    print('ready', flush=True)\n    while s.seconds == 0 and time.perf_counter() - t < 60: time.sleep(.1)\nprint(s.take(), s.take(), flush=True)")
+    p = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stdout=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "ready\n"
+    os.kill(p.pid, signal.SIGSTOP)
+    time.sleep(2)
+    os.kill(p.pid, signal.SIGCONT)
+    first, again = map(float, p.communicate(timeout=90)[0].split())
+    assert 1.5 < first < 10 and again == 0
