@@ -925,6 +925,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'psr_fer.reproduce.estimate': ('reproduce.html#estimate', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce.estimate_text': ('reproduce.html#estimate_text', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce.figure_numbers': ('reproduce.html#figure_numbers', 'psr_fer/reproduce.py'),
+                                   'psr_fer.reproduce.fitting': ('reproduce.html#fitting', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce.plan': ('reproduce.html#plan', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce.reproduce': ('reproduce.html#reproduce', 'psr_fer/reproduce.py'),
                                    'psr_fer.reproduce.reproduce_data': ('reproduce.html#reproduce_data', 'psr_fer/reproduce.py'),

@@ -316,6 +316,7 @@ def reproduce(
     engine: Annotated[str, typer.Option(help="local, or ray: hand the trainings to a Ray cluster.")] = "local",
     cpus: Annotated[int, typer.Option(help="Processors of one Ray job.", min=1)] = 1,
     epochs: Annotated[int, typer.Option(help="fig2, fig11: epochs at each image size.", min=1)] = 20,
+    hours: Annotated[Optional[float], typer.Option(help="Time a few steps of each network here first, and train only what fits into so many hours (tables and fig10).", min=0)] = None,
 ):
     """Run what is missing of the paper's tables and figures and put ours beside the paper's.
 
@@ -326,7 +327,7 @@ def reproduce(
     level, numbers = recipe, _seeds(seeds)
     if level not in ("lite","paper","authors"): raise ValueError(f"--recipe {level!r} is none of lite, paper, authors.")
     from psr_fer.reproduce import reproduce as run
-    with _stoppable(): run(names, data, level, numbers, results, runs, out, tuple(parse_sets(sets or ()).items()), labels, dry_run, engine, cpus, epochs, _say)
+    with _stoppable(): run(names, data, level, numbers, results, runs, out, tuple(parse_sets(sets or ()).items()), labels, dry_run, engine, cpus, epochs, hours, _say)
 
 # %% ../nbs/50_cli.ipynb #c845e711
 bench = typer.Typer(help="Measure speed on this machine.\n\nExample: psr-fer bench model --sizes 48 --ksteps 1 --batches 16 --seconds 1", no_args_is_help=True)

@@ -21,6 +21,7 @@ from .ledger import claim_line, compare_rights, papers_counts, plot_cut, plot_nu
 from .paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, Cell, cell_recipe, experiment_cells, recipe_for, reproduce_command, stated, train_command
 from .recipes import RECIPES, change
 from .runs import Finished, Run, build, dataset_table, fit_stage, record_file, train_run
+from .trial import pick, time_recipe
 from . import runs as _runs
 
 # %% ../nbs/32_reproduce.ipynb #d78fc9d7
@@ -97,6 +98,27 @@ def estimate_text(jobs, # of `plan`
     kinds = ", ".join(dict.fromkeys(f"{j.recipe.arch} ({'pyramid' if j.recipe.model == 'psr' else 'plain'})" for j in unknown))
     return (f"{text}; the others: " if text else "") + f"time unknown, since the ledger has no record of {kinds} to go by; the first one that has run tells the rest"
 
+# %% ../nbs/32_reproduce.ipynb #2148021a
+_SPEED = ("model","arch","size","kstep","pos","stn","sr","base","frozen_epochs","batch_size","accumulate","epochs","sgd_epochs","augment","precision","compile") # fields that time depends on
+
+def fitting(jobs, # of `plan`
+            table, # the data set
+            hours:float, # that there are
+            say=print, # gets a line per kind of network
+            seconds:float=5. # of timing per stage
+           )->list: # of Job: those that fit, in their order
+    "Time a few steps of each kind of network and pick the jobs that fit into some hours."
+    timed, kinds = {}, {}
+    for r in {j.recipe.name: j.recipe for j in jobs}.values():
+        kind = tuple(getattr(r, k) for k in _SPEED)
+        if kind not in kinds:
+            t = kinds[kind] = time_recipe(r, table, seconds)
+            say(f"  {r.name}: {t.loc['fit','faces_per_second']:.0f} faces a second, {t['hours'].sum():.2g} hours")
+        timed[r.name] = kinds[kind]
+    taken, used = pick([(j.recipe, j.seed) for j in jobs], timed, hours)
+    say(f"{sum(taken)} of {len(jobs)} fit into {hours:g} hours: about {used:.2g} hours here")
+    return [j for j,fits in zip(jobs, taken) if fits]
+
 # %% ../nbs/32_reproduce.ipynb #adbf18ac
 def run_job(job:Job, # what to train
             data, # folder of the data set
@@ -146,6 +168,7 @@ def run_cells(names, # keys of `EXPERIMENTS`
               dry_run:bool=False, # only say what is left
               engine:str="local", # "local": one after another here; "ray": on a Ray cluster
               cpus:int=1, # processors of one Ray job
+              hours:float=None, # train only what fits, by a trial on this machine
               kept:bool=False, # done is only what has its run folder, too: figures want the weights
               say=print # gets progress lines
              )->list: # of Job that were left to do at the start
@@ -154,6 +177,7 @@ def run_cells(names, # keys of `EXPERIMENTS`
     jobs, ledger = plan(names, dataset, level, seeds, sets), read_ledger(results)
     todo = [j for j in jobs if (j.recipe.name, j.seed) not in ledger or kept and not (record_file(runs, j.recipe.name, j.seed).with_suffix("")/"model.safetensors").exists()]
     say(f"{len(jobs)} trainings, {len(jobs) - len(todo)} in the ledger, {len(todo)} to run" + (f": {estimate_text(todo, ledger)}" if todo else ""))
+    if hours is not None and todo: todo = fitting(todo, dataset_table(dataset, data, **(read or {})), hours, say)
     for j in todo: say(f"  {j.experiment}: {j.cell.what}, seed {j.seed} ({j.recipe.name})")
     if dry_run: return todo
     Path(results).mkdir(parents=True, exist_ok=True)
@@ -354,6 +378,7 @@ def reproduce(names, # of `NAMES`
               engine:str="local", # "local" or "ray", see `run_cells`
               cpus:int=1, # per training, for ray
               epochs:int=20, # at each size of fig2 and fig11
+              hours:float=None, # train only what fits, see `run_cells`
               say=print # gets the lines
              ):
     "Run, judge, print and draw tables and figures of the paper."
@@ -366,7 +391,7 @@ def reproduce(names, # of `NAMES`
     facts, tables, figures = [[o for o in names if o in group] for group in (DATA_NAMES, EXPERIMENTS, FIGURE_NAMES)]
     if facts and dry_run: say(f"{', '.join(facts)}: nothing to train, a reading of {data} gives them")
     elif facts: reproduce_data(facts, data, results, out, labels or "fer2013new.csv", say)
-    if tables: run_cells(tables, data, dataset, level, seeds, results, runs, sets, read, dry_run, engine, cpus, say=say)
+    if tables: run_cells(tables, data, dataset, level, seeds, results, runs, sets, read, dry_run, engine, cpus, hours, say=say)
     if figures: run_cells(["table5"], data, dataset, level, seeds, results, runs, sets, read, dry_run, engine, cpus, kept=True, say=say)
     if dry_run:
         if {"fig2","fig11"} & set(names): say(_size_change_plan(names, dataset, level, epochs, seeds[0], sets, read_ledger(results)))

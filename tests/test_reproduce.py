@@ -355,3 +355,19 @@ def test_tables_2_and_3_on_the_real_data(ferplus_root, tmp_path):
     assert len(list(Path(tmp_path).glob("*.json"))) == 2
     text = (tmp_path/"README.md").read_text()
     assert "| fer2013new.csv | 64 | 64 |" in text and "| fer2013new.csv | 24 | 24 |" in text
+
+
+def test_hours_pick_what_fits(monkeypatch):
+    from psr_fer import reproduce as m
+    seen = []
+    def timed(recipe, table, seconds):
+        seen.append(recipe.name)
+        return pd.DataFrame(dict(faces_per_second=[100., 50.], hours=[1., 1. if recipe.model == "baseline" else 3.]), index=["base 32 px", "fit"])
+    monkeypatch.setattr(m, "time_recipe", timed)
+    said, jobs = [], m.plan(["table7", "table8"], "synthetic", seeds=(0, 1))
+    some = m.fitting(jobs, None, 9, said.append)
+    assert seen == ["synthetic-demo", "synthetic-demo+stn=false", "synthetic-demo-baseline"]  # the loss costs no time
+    # 1 + 3 for the first, 3 without STN (same base stage), 1 for its baseline; with CE another base stage: 1 + 1 do not fit, and so on
+    assert [(j.recipe.name, j.seed) for j in some] == [("synthetic-demo", 0), ("synthetic-demo+stn=false", 0), ("synthetic-demo-baseline", 0)]
+    assert said[-1] == "3 of 14 fit into 9 hours: about 8 hours here" and "50 faces a second, 4 hours" in said[0]
+    assert m.fitting(jobs, None, 0, said.append) == [] and len(m.fitting(jobs, None, 1000, said.append)) == 14
