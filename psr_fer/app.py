@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib as mpl, numpy as np, torch
 import torch.nn.functional as F
 from PIL import Image
-from .checkpoints import DEFAULT
+from .files import DEFAULT
 from .data.synthetic import draw_face
 from .figures import class_color
 from .interpret import pixels, shrink_faces, stn_effect
