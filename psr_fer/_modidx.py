@@ -79,6 +79,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'psr_fer.calibration': { 'psr_fer.calibration._array': ('calibration.html#_array', 'psr_fer/calibration.py'),
                                      'psr_fer.calibration._checked': ('calibration.html#_checked', 'psr_fer/calibration.py'),
                                      'psr_fer.calibration.ece': ('calibration.html#ece', 'psr_fer/calibration.py'),
+                                     'psr_fer.calibration.ece_beside': ('calibration.html#ece_beside', 'psr_fer/calibration.py'),
                                      'psr_fer.calibration.fit_temperature': ('calibration.html#fit_temperature', 'psr_fer/calibration.py'),
                                      'psr_fer.calibration.reliability': ('calibration.html#reliability', 'psr_fer/calibration.py'),
                                      'psr_fer.calibration.scale_log_probs': ('calibration.html#scale_log_probs', 'psr_fer/calibration.py')},

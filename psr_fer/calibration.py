@@ -65,3 +65,11 @@ def ece(probs, # (N,C) probabilities
     "Expected calibration error."
     r = reliability(probs, targets, bins)
     return float(((r["accuracy"] - r["confidence"]).abs()*r["faces"]).sum()/r["faces"].sum())
+
+# %% ../nbs/29_calibration.ipynb #a61fdbc9
+def ece_beside(log_probs, # (N,C) of the test faces
+               targets, # as in `ece`
+               temperature:float # fitted on other faces
+              )->tuple: # two float in [0,1]: as they are, and at the temperature
+    "Calibration error without and with a temperature."
+    return tuple(ece(scale_log_probs(log_probs, o), targets) for o in (1., temperature))

@@ -9,7 +9,7 @@ __all__ = ['INTENDED', 'FERPLUS_LIMIT', 'LIMITS', 'mix_models', 'mix_table', 'sh
 import json, tempfile
 from pathlib import Path
 import pandas as pd, torch
-from .calibration import ENOUGH, ece, fit_temperature
+from .calibration import ENOUGH, ece_beside, fit_temperature
 from .checkpoints import load_model, save_model, write_whole
 from .data.table import dls_from_table
 from .interpret import REDUCED_SIZES, accuracy_by_reduced_size
@@ -42,7 +42,7 @@ def make_card(model, # stored and loaded again, in eval mode
     logp, y, _ = _judged(model, dls.valid, about["classes"])
     t = float(fit_temperature(logp, y)) if len(y) >= ENOUGH else 1.
     logp, y, test = _judged(model, dls[2], about["classes"])
-    before, after = (float(ece((logp/o).softmax(1), y)) for o in (1., t))
+    before, after = ece_beside(logp, y, t)
     *_, views = _judged(model, dls[2], about["classes"], "paper", 8)
     small = accuracy_by_reduced_size({"model": model}, dls[2], sizes)
     keep = lambda r: {k: r[k] for k in ("n","wa","ua","macro_f1","recall")}

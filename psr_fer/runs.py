@@ -19,7 +19,7 @@ from fastai.torch_core import num_distrib, rank_distrib
 from fastcore.basics import patch
 from safetensors.torch import load_file
 import psr_fer
-from .calibration import ENOUGH, ece, fit_temperature, scale_log_probs
+from .calibration import ENOUGH, ece_beside, fit_temperature
 from .checkpoints import load_model, save_model, save_tensors, take_over, write_json, write_whole
 from .data.affectnet import affectnet_table
 from .data.ferplus import ferplus_table
@@ -436,7 +436,7 @@ def _calibration(model, valid, scores, targets): # valid: its loader; scores (N,
     if len(valid.dataset) < ENOUGH: return {} # too few faces to tell
     of_valid, y = tta_scores(model, valid, 1, "none")
     t, logp = fit_temperature(fuse_scores(model, of_valid), y), fuse_scores(model, scores)
-    before, after = (ece(scale_log_probs(logp, o), targets) for o in (1., t))
+    before, after = ece_beside(logp, targets, t)
     return dict(temperature=round(t, 4), calibration=dict(before=round(before, 4), after=round(after, 4), bins=15, split="test", temperature_from="valid"))
 
 # %% ../nbs/31_runs.ipynb #a8339ab0
@@ -589,7 +589,7 @@ def train_seeds(recipe, # Recipe, or the name of one
 def _measure_card(model, about, dl, say): # accuracy of reduced faces and calibration, as the card of shipped weights tells them
     small = accuracy_by_reduced_size({"model": model}, dl, [int(o) for o in about["card"]["accuracy_at"]])["model"]
     scores, y = tta_scores(model, dl, 1, "none")
-    before, after = (float(ece((fuse_scores(model, scores)/o).softmax(1), y)) for o in (1., about["temperature"]))
+    before, after = ece_beside(fuse_scores(model, scores), y, about["temperature"])
     say("reduced to " + ", ".join(f"{px} px: WA {v:.2%}" for px,v in small.items()))
     say(f"expected calibration error {before:.3f} before, {after:.3f} after the temperature")
 

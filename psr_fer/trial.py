@@ -34,9 +34,9 @@ class _Clock(Callback): # counts faces for some seconds, then ends the fit
 
 # %% ../nbs/31c_trial.ipynb #312ca5cd
 def training_speed(learn, # fastai Learner
-                     recipe:Recipe, # precision, memory format and compiling
-                     seconds:float=5. # how long to measure
-                    )->float: # training faces per second, loader included
+                   recipe:Recipe, # precision, memory format and compiling
+                   seconds:float=5. # how long to measure
+                  )->float: # training faces per second, loader included
     "Training speed of a Learner."
     if recipe.channels_last: learn.model.to(memory_format=torch.channels_last)
     if recipe.compile: learn.model.compile()

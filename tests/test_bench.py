@@ -23,7 +23,7 @@ def test_table_of_a_small_model():
     assert (t[t["task"] == "predict"]["off"] < 1e-4).all()  # the same probabilities
     train, predict = (t[t["task"] == o]["gflop_per_image"].iloc[0] for o in ("train", "predict"))
     assert 2.5 < train/predict < 3.1  # forward once, backward twice, but none into the image
-    assert t["of_peak"].between(.01, 4).all()  # one call each on a machine that others use, too
+    assert t["of_peak"].median() < 1.5 and t["of_peak"].between(.01, 4).all()  # a single call on a machine that others use may be off, not most of them
     with pytest.raises(ValueError, match="tasks holds 'both'"): bench_model(tasks=("both",), log=None)
 
 
@@ -68,7 +68,7 @@ def test_own_upscaler_is_read_by_a_recipe(faces, tmp_path):
     said = []
     r = train_upscaler(ferplus_table(faces, "label.csv"), tmp_path/"sr", blocks=1, features=4, size=32, say=said.append)
     about = json.loads((tmp_path/"sr"/"edsr.json").read_text())
-    assert about == json.loads(json.dumps(r)) and r["psnr"] > 15 and f"PSNR {r['psnr']:.2f} dB (bicubic {r['bicubic_psnr']:.2f})" in "\n".join(said)
+    assert about == json.loads(json.dumps(r)) and r["psnr"] > 15 and f"PSNR {r['psnr']:.2f} dB (bicubic {r['bicubic_psnr']:.2f})" in said[-1 - (r["psnr"] < r["bicubic_psnr"])]  # the last line, but for the advice where it is worse
     assert (tmp_path/"sr"/"edsr.png").stat().st_size > 5000
     sets = ["epochs=1", "base=[]", "size=32", "views=none", "batch_size=16", "sr_epochs=0", f"sr_weights={tmp_path/'sr'/'edsr.safetensors'}"]
     m = train_run(get_recipe("synthetic-demo", sets), faces, tmp_path/"run", labels="label.csv", say=lambda o: None)
