@@ -44,36 +44,71 @@ class Experiment:
 
 # %% ../nbs/31a_paper.ipynb #9d9447e1
 def _cell(key, what, model="psr", wa=None, ua=None, macro_f1=None, **sets):
-    return Cell(key, what, model, tuple(sets.items()), tuple((k,v) for k,v in dict(wa=wa, ua=ua, macro_f1=macro_f1).items() if v is not None))
+    printed = dict(wa=wa, ua=ua, macro_f1=macro_f1)
+    return Cell(key, what, model, tuple(sets.items()), tuple((k,v) for k,v in printed.items() if v is not None))
 
-def _pair(**paper): # PSR and its baseline; paper: (WA, UA, F1) of each
-    names = ("wa", "ua", "macro_f1")
-    return (_cell("psr", "PSR", **dict(zip(names, paper["psr"]))), _cell("baseline", "Base-line (VGG16)", "baseline", **dict(zip(names, paper["baseline"]))))
+def _accuracy(title, source, dataset, psr, baseline=(), gain=None): # psr, baseline: (WA, UA, F1) as printed, or fewer
+    def printed(values): return dict(zip(("wa","ua","macro_f1"), values))
+    cells = _cell("psr", "PSR", **printed(psr)), _cell("baseline", "Base-line (VGG16)", "baseline", **printed(baseline))
+    return Experiment(title, source, dataset, cells, (Claim("PSR is more accurate than the base-line", "psr", "baseline", gain),))
 
-def _better(paper=None): return (Claim("PSR is more accurate than the base-line", "psr", "baseline", paper),)
-
-_table8 = dict(ce=(85.66, 87.78), ls=(85.89, 88.56), pdls=(85.77, 88.98))
-EXPERIMENTS = {
-    "table4": Experiment("RAF-DB accuracy", "Table 4", "rafdb", _pair(psr=(88.98,80.78), baseline=(85.89,76.27)), _better(3.09)),
-    "table5": Experiment("FER+ accuracy", "Table 5, Section V-B 2", "ferplus", _pair(psr=(89.75,69.54,74.88), baseline=(85.89,)), _better(3.86)),
-    "table6": Experiment("AffectNet accuracy, 8 classes", "Table 6", "affectnet8", _pair(psr=(60.68,), baseline=()), _better()),
-    "table6-7": Experiment("AffectNet accuracy, 7 classes", "Table 6", "affectnet7", _pair(psr=(63.77,), baseline=()), _better()),
-    "table7": Experiment("Effect of each block", "Table 7", "rafdb",
-        (_cell("full", "PSR full STN and pyramid", wa=88.98, ua=80.78), _cell("no-stn", "PSR without STN", wa=88.62, ua=79.57, stn=False), _cell("baseline", "Base-line (VGG16)", "baseline", wa=85.89, ua=76.27)),
-        (Claim("The pyramid without STN is more accurate than the base-line", "no-stn", "baseline", 2.73), Claim("The STN adds a little", "full", "no-stn", .36))),
-    "table8": Experiment("Loss functions", "Table 8", "rafdb",
-        tuple(_cell(f"{m}-{l}", f"{'VGG16' if m == 'baseline' else 'PSR'}, {l.upper()}", m, wa=_table8[l][m == "psr"], loss=l) for m in ("baseline","psr") for l in _table8),
-        (*(Claim(f"{n}: {o.upper()} is better than CE", f"{m}-{o}", f"{m}-ce", round(_table8[o][m == "psr"] - _table8["ce"][m == "psr"], 2)) for m,n in (("baseline","VGG16"),("psr","PSR")) for o in ("ls","pdls")),
-         Claim("PSR: PDLS is better than LS", "psr-pdls", "psr-ls", .42), Claim("VGG16: LS is better than PDLS", "baseline-ls", "baseline-pdls", .12))),
-    "changes": Experiment("What each part of the lite training is worth", "ours, plain network at 24 px", "ferplus",
-        tuple(_cell(key, what, "baseline", **{**dict(size=24, base=(), epochs=4), **sets}) for key,what,sets in (
-            ("as-is", "as in the lite recipe", {}), ("hard", "majority label instead of votes", dict(soft=False)), ("no-ema", "no average of the weights", dict(ema=0.)),
-            ("ce", "cross-entropy instead of PDLS", dict(loss="ce")), ("strong", "strong augmentation", dict(augment="strong")), ("decay", "a third of the weight decay", dict(weight_decay=.01)),
-            ("growing", "half of the epochs at 16 px", dict(base=((16,2),), epochs=2)))),
-        tuple(Claim(text, "as-is", key) for text,key in (("Votes are better than the majority label", "hard"), ("Averaged weights are better", "no-ema"), ("PDLS is better than CE", "ce"),
-            ("Light augmentation is better than strong", "strong"), ("Much weight decay is better than little", "decay"), ("Training at one size is better than growing", "growing")))),
-    "fig10": Experiment("Cutting point", "Fig. 10", "rafdb"), # its cells depend on the number of convolutions
+_accuracies = {
+    "table4": _accuracy("RAF-DB accuracy", "Table 4", "rafdb", (88.98,80.78), (85.89,76.27), 3.09),
+    "table5": _accuracy("FER+ accuracy", "Table 5, Section V-B 2", "ferplus", (89.75,69.54,74.88), (85.89,), 3.86),
+    "table6": _accuracy("AffectNet accuracy, 8 classes", "Table 6", "affectnet8", (60.68,)),
+    "table6-7": _accuracy("AffectNet accuracy, 7 classes", "Table 6", "affectnet7", (63.77,)),
 }
+
+# %% ../nbs/31a_paper.ipynb #456684e7
+_blocks = Experiment("Effect of each block", "Table 7", "rafdb", (
+    _cell("full", "PSR full STN and pyramid", wa=88.98, ua=80.78),
+    _cell("no-stn", "PSR without STN", wa=88.62, ua=79.57, stn=False),
+    _cell("baseline", "Base-line (VGG16)", "baseline", wa=85.89, ua=76.27),
+), (
+    Claim("The pyramid without STN is more accurate than the base-line", "no-stn", "baseline", 2.73),
+    Claim("The STN adds a little", "full", "no-stn", .36),
+))
+
+# %% ../nbs/31a_paper.ipynb #44ba101d
+_losses = Experiment("Loss functions", "Table 8", "rafdb", (
+    _cell("baseline-ce", "VGG16, CE", "baseline", wa=85.66, loss="ce"),
+    _cell("baseline-ls", "VGG16, LS", "baseline", wa=85.89, loss="ls"),
+    _cell("baseline-pdls", "VGG16, PDLS", "baseline", wa=85.77, loss="pdls"),
+    _cell("psr-ce", "PSR, CE", wa=87.78, loss="ce"),
+    _cell("psr-ls", "PSR, LS", wa=88.56, loss="ls"),
+    _cell("psr-pdls", "PSR, PDLS", wa=88.98, loss="pdls"),
+), (
+    Claim("VGG16: LS is better than CE", "baseline-ls", "baseline-ce", .23),
+    Claim("VGG16: PDLS is better than CE", "baseline-pdls", "baseline-ce", .11),
+    Claim("PSR: LS is better than CE", "psr-ls", "psr-ce", .78),
+    Claim("PSR: PDLS is better than CE", "psr-pdls", "psr-ce", 1.20),
+    Claim("PSR: PDLS is better than LS", "psr-pdls", "psr-ls", .42),
+    Claim("VGG16: LS is better than PDLS", "baseline-ls", "baseline-pdls", .12),
+))
+
+# %% ../nbs/31a_paper.ipynb #4798e63b
+def _change(key, what, **sets): return _cell(key, what, "baseline", **{**dict(size=24, base=(), epochs=4), **sets})
+
+_changes = Experiment("What each part of the lite training is worth", "ours, plain network at 24 px", "ferplus", (
+    _change("as-is", "as in the lite recipe"),
+    _change("hard", "majority label instead of votes", soft=False),
+    _change("no-ema", "no average of the weights", ema=0.),
+    _change("ce", "cross-entropy instead of PDLS", loss="ce"),
+    _change("strong", "strong augmentation", augment="strong"),
+    _change("decay", "a third of the weight decay", weight_decay=.01),
+    _change("growing", "half of the epochs at 16 px", base=((16,2),), epochs=2),
+), (
+    Claim("Votes are better than the majority label", "as-is", "hard"),
+    Claim("Averaged weights are better", "as-is", "no-ema"),
+    Claim("PDLS is better than CE", "as-is", "ce"),
+    Claim("Light augmentation is better than strong", "as-is", "strong"),
+    Claim("Much weight decay is better than little", "as-is", "decay"),
+    Claim("Training at one size is better than growing", "as-is", "growing"),
+))
+
+# %% ../nbs/31a_paper.ipynb #68a6cbe4
+_cutting = Experiment("Cutting point", "Fig. 10", "rafdb") # its cells depend on the number of convolutions
+EXPERIMENTS = {**_accuracies, "table7": _blocks, "table8": _losses, "changes": _changes, "fig10": _cutting}
 
 # %% ../nbs/31a_paper.ipynb #36fc1742
 CONVOLUTIONS = {"vgg16_bn": 13, "vgg16": 13, "vgg11_bn": 8, "vgg8_bn": 7} # of the base networks in recipes
@@ -91,29 +126,59 @@ def claims_about(name:str, # key of `EXPERIMENTS`
     "What the paper concludes from an experiment."
     if name != "fig10": return EXPERIMENTS[name].claims
     far = min(5, len(cells) - 1)
-    return (Claim(f"Keeping the first {far} convolutions apart (pos = {far}) is better than sharing all (pos = 0)", cells[far].key, "pos0"),)
+    text = f"Keeping the first {far} convolutions apart (pos = {far}) is better than sharing all (pos = 0)"
+    return (Claim(text, cells[far].key, "pos0"),)
 
 # %% ../nbs/31a_paper.ipynb #7ec859cd
-_table4, _raf = dict(levels=((88.98, "PSR, all faces (Table 4)"), (85.89, "baseline, all faces (Table 4)"))), "Section V-B 3"
-_affect_size = Stated("Section I", "AffectNet's faces have 130 to more than 2,000 pixels; larger ones are counted at the end.", marks=((130, "smallest 130"),))
-FIGURES = { # (figure, data set) -> what the text says about it
-    ("fig1","rafdb"): Stated("Section I", "The mean size of RAF-DB's faces is 193 pixels; its \"variance\" of 144 must be the standard deviation.", marks=((193, "mean 193"),)),
-    **{("fig1",f"affectnet{k}"): _affect_size for k in ("","7","8")},
-    **{("fig2",o): Stated("Section I", "Training and validation loss of VGG16 rise at each change of the size, at epochs 41, 61 and 81 (20 epochs with a frozen body come first).") for o in ("rafdb","ferplus")},
+_rises = Stated("Section I", "Training and validation loss of VGG16 rise at each change of the size, at epochs 41, 61 and 81 "
+                             "(20 epochs with a frozen body come first).")
+_affectnet_sizes = Stated("Section I", "AffectNet's faces have 130 to more than 2,000 pixels; larger ones are counted at the end.",
+                          marks=((130, "smallest 130"),))
+_data_figures = { # (figure, data set) -> what the text says about it
+    ("fig1","rafdb"): Stated("Section I", "The mean size of RAF-DB's faces is 193 pixels; "
+                             "its \"variance\" of 144 must be the standard deviation.", marks=((193, "mean 193"),)),
+    **{("fig1",o): _affectnet_sizes for o in ("affectnet","affectnet7","affectnet8")},
+    **{("fig2",o): _rises for o in ("rafdb","ferplus")},
+}
+
+# %% ../nbs/31a_paper.ipynb #6a328096
+_confusions = { # cells: (true class, judged as, percent)
     ("fig6","rafdb"): Stated("Section V-B 1", "Disgust 54 % and fear 59 %; disgust is judged neutral by 17 %, fear surprise by 16 %.",
         cells=(("disgust","disgust",54), ("fear","fear",59), ("disgust","neutral",17), ("fear","surprise",16))),
-    ("fig6","ferplus"): Stated("Section V-B 2", "Happiness 96 %, neutral, surprise and anger above 90 %, contempt 23 %; fear is judged surprise by 37 %, disgust anger by 33 %, sadness neutral by 22 %.",
-        cells=(("happiness","happiness",96), *((o,o,">90") for o in ("neutral","surprise","anger")), ("contempt","contempt",23), ("fear","surprise",37), ("disgust","anger",33), ("sadness","neutral",22))),
-    ("fig6","affectnet8"): Stated("Section V-B 3", "Happiness is found most often, then fear; contempt least, 49 %.", cells=(("contempt","contempt",49),)),
+    ("fig6","ferplus"): Stated("Section V-B 2", "Happiness 96 %, neutral, surprise and anger above 90 %, contempt 23 %; "
+                               "fear is judged surprise by 37 %, disgust anger by 33 %, sadness neutral by 22 %.",
+        cells=(("happiness","happiness",96), ("neutral","neutral",">90"), ("surprise","surprise",">90"), ("anger","anger",">90"),
+               ("contempt","contempt",23), ("fear","surprise",37), ("disgust","anger",33), ("sadness","neutral",22))),
+    ("fig6","affectnet8"): Stated("Section V-B 3", "Happiness is found most often, then fear; contempt least, 49 %.",
+        cells=(("contempt","contempt",49),)),
     ("fig6","affectnet7"): Stated("Section V-B 3", "Happiness is found most often, then fear."),
-    ("fig7","rafdb"): Stated(f"{_raf}, Table 4", "Below 40 pixels both are unstable; from 40 pixels on PSR is more accurate, up to the largest faces.", marks=((40, "PSR ahead from 40 px on"),), **_table4),
-    ("fig8","rafdb"): Stated(f"{_raf}, Table 4", "PSR's lead grows fastest from 40 to 55 pixels, slower to 75, less to 85, and slowly after that.",
-        levels=((3.09, "all faces (Table 4)"),), spans=((40, 55, "fastest"), (55, 75, "slower"), (75, 85, "lower"), (85, 100, "slow"))),
-    ("fig9","rafdb"): Stated("Section V-B 4, Table 7", "Without STN: the reduced branch is lowest, the fusion best; super-resolved faces are judged better than those of the original size, most where faces are small.",
+}
+
+# %% ../nbs/31a_paper.ipynb #b044ed0d
+_by_size = { # levels: accuracies or differences in percent; marks and spans: pixels
+    ("fig7","rafdb"): Stated("Section V-B 3, Table 4", "Below 40 pixels both are unstable; "
+                             "from 40 pixels on PSR is more accurate, up to the largest faces.",
+        marks=((40, "PSR ahead from 40 px on"),),
+        levels=((88.98, "PSR, all faces (Table 4)"), (85.89, "baseline, all faces (Table 4)"))),
+    ("fig8","rafdb"): Stated("Section V-B 3, Table 4", "PSR's lead grows fastest from 40 to 55 pixels, slower to 75, less to 85, "
+                             "and slowly after that.",
+        levels=((3.09, "all faces (Table 4)"),),
+        spans=((40, 55, "fastest"), (55, 75, "slower"), (75, 85, "lower"), (85, 100, "slow"))),
+    ("fig9","rafdb"): Stated("Section V-B 4, Table 7", "Without STN: the reduced branch is lowest, the fusion best; super-resolved "
+                             "faces are judged better than those of the original size, most where faces are small.",
         levels=((88.62, "fusion without STN, all faces (Table 7)"),)),
-    ("fig10","rafdb"): Stated("Section V-B 4, Table 4", "Sharing all convolutions (pos = 0) is worst; accuracy grows up to pos = 5 and stays about the same after it.", levels=((88.98, "PSR (Table 4)"),), marks=((0, "lowest"), (5, "no gain beyond"))),
-    ("fig11","rafdb"): Stated("Section V-B 5", "At each change of the size (epochs 20, 40 and 60) the loss of VGG16 rises much, that of PSR slightly."),
-    ("fig12","rafdb"): Stated("Section V-B 6", "Three faces of 45 to 56 pixels that PSR judges right and the baseline wrong.", curve=False),
+}
+
+# %% ../nbs/31a_paper.ipynb #9fdce01f
+FIGURES = { # (figure, data set) -> what the text says about it
+    **_data_figures, **_confusions, **_by_size,
+    ("fig10","rafdb"): Stated("Section V-B 4, Table 4", "Sharing all convolutions (pos = 0) is worst; "
+                              "accuracy grows up to pos = 5 and stays about the same after it.",
+        levels=((88.98, "PSR (Table 4)"),), marks=((0, "lowest"), (5, "no gain beyond"))),
+    ("fig11","rafdb"): Stated("Section V-B 5", "At each change of the size (epochs 20, 40 and 60) the loss of VGG16 rises much, "
+                              "that of PSR slightly."),
+    ("fig12","rafdb"): Stated("Section V-B 6", "Three faces of 45 to 56 pixels that PSR judges right and the baseline wrong.",
+        curve=False),
 }
 
 # %% ../nbs/31a_paper.ipynb #1e8925fa
@@ -121,19 +186,21 @@ def stated(name:str, # figure: "fig1" ... "fig12"
            dataset:str # of the faces that our figure is about
           )->Stated: # None where the text says nothing that can be laid over it
     "What the paper says about a figure, on this data set or else on RAF-DB."
-    found = FIGURES.get((name, dataset))
-    if found or name in ("fig1","fig6","reduced") or (name,"rafdb") not in FIGURES: return found # counts and confusions of other faces are no comparison
-    other = FIGURES[name,"rafdb"]
+    found, other = FIGURES.get((name, dataset)), FIGURES.get((name, "rafdb"))
+    if found or other is None or name in ("fig1","fig6"): return found # counts and confusions of other faces are no comparison
     return replace(other, where=f"RAF-DB, {other.where}", levels=tuple((y, f"RAF-DB: {words}") for y,words in other.levels))
 
 # %% ../nbs/31a_paper.ipynb #72bfef7e
+READER = ("labels", "protocol", "fold") # what is told to the reader of a data set, not to the recipe
+
 def recipe_for(dataset:str, # key of recipes
                level:str="lite" # "lite", "paper" or "authors"
               )->str: # name of the recipe of a PSR
     "Which recipe a data set has at a level; drawn faces have one for all. ValueError where there is none."
     name = "synthetic-demo" if dataset == "synthetic" else f"{dataset}-{level}"
-    if name not in RECIPES: raise ValueError(f"there is no recipe {name}; for {dataset} there are {', '.join(k for k,v in RECIPES.items() if v.dataset == dataset)}.")
-    return name
+    if name in RECIPES: return name
+    there = ", ".join(k for k,v in RECIPES.items() if v.dataset == dataset)
+    raise ValueError(f"there is no recipe {name}; for {dataset} there are {there}.")
 
 # %% ../nbs/31a_paper.ipynb #75972793
 def cell_recipe(cell:Cell, # of an experiment
@@ -142,20 +209,28 @@ def cell_recipe(cell:Cell, # of an experiment
                 sets=() # ((field, value), ...) changed for all cells: epochs, weights, ...
                )->Recipe: # named after the cell
     "The recipe of a cell. Its name tells what was changed: it is also the name of the record."
-    name = recipe_for(dataset, level) + ("" if cell.model == "psr" else "-vgg16" if level != "lite" and dataset != "synthetic" else "-baseline")
-    read = {k: v for k,v in sets if k in ("labels","protocol","fold")} # of the reader
-    changes = {k: v for k,v in dict((*cell.sets, *sets)).items() if k not in read and not (cell.model == "baseline" and k in ("pos","stn"))}
+    plain = "-vgg16" if level != "lite" and dataset != "synthetic" else "-baseline" # how the plain network of a recipe is called
+    name = recipe_for(dataset, level) + ("" if cell.model == "psr" else plain)
+    read = {k: v for k,v in sets if k in READER}
+    unknown = ("pos","stn") if cell.model == "baseline" else () # what a plain network does not have
+    changes = {k: v for k,v in dict((*cell.sets, *sets)).items() if k not in (*READER, *unknown)}
     made = change(RECIPES[name], **changes)
     return change(made, name=record_name(made, read))
 
 # %% ../nbs/31a_paper.ipynb #89759147
+def _options(**options): # -> words of a command line; a list repeats the option
+    return [w for k,values in options.items() for v in values for w in (f"--{k}", str(v))]
+
+def _as_sets(changes): return [f"{k}={json.dumps(v)}" for k,v in changes.items()] # as --set takes them
+
 def train_command(recipe:Recipe, # of a cell
                   seed:int, # of the training
                   read=None # dict of arguments of the reader: labels, protocol, ...
                  )->str: # "psr-fer train ferplus-lite --data DATA --seed 0"
     "The command that trains one cell."
-    changed = [f"{k}={json.dumps(v)}" for k,v in changes_of(recipe).items()]
-    return shlex.join(["psr-fer", "train", recipe.name.split("+")[0], "--data", "DATA", "--seed", str(seed), *(w for o in changed for w in ("--set", o)), *(w for k,v in (read or {}).items() for w in (f"--{k}", str(v)))])
+    read = {k: [v] for k,v in (read or {}).items()}
+    words = ["psr-fer", "train", recipe.name.split("+")[0], "--data", "DATA", "--seed", str(seed)]
+    return shlex.join([*words, *_options(set=_as_sets(changes_of(recipe)), **read)])
 
 def reproduce_command(name:str, # of `NAMES`, several with blanks between
                       level:str="lite", # "lite", "paper" or "authors"
@@ -163,12 +238,14 @@ def reproduce_command(name:str, # of `NAMES`, several with blanks between
                       seeds=(0,) # one training per seed
                      )->str: # "psr-fer reproduce table5 --data DATA --recipe paper"
     "The command that runs an experiment."
-    given = [f"{k}={json.dumps(v)}" for k,v in sets if k not in ("labels","protocol","fold")]
-    read = [w for k,v in sets if k == "labels" for w in ("--labels", str(v))]
-    return shlex.join(["psr-fer", "reproduce", *name.split(), "--data", "DATA", *(["--recipe", level] if level != "lite" else []), *(["--seeds", *map(str, seeds)] if list(seeds) != [0] else []), *read, *(w for o in given for w in ("--set", o))])
+    words = ["psr-fer", "reproduce", *name.split(), "--data", "DATA"]
+    if level != "lite": words += ["--recipe", level]
+    if list(seeds) != [0]: words += ["--seeds", *map(str, seeds)]
+    labels, changed = [v for k,v in sets if k == "labels"], {k: v for k,v in sets if k not in READER}
+    return shlex.join([*words, *_options(labels=labels, set=_as_sets(changed))])
 
 # %% ../nbs/31a_paper.ipynb #24c9f30b
 DATA_NAMES, FIGURE_NAMES = ("table2","table3","fig1","fig4","fig5"), ("fig6","fig7","fig8","fig9","fig12","reduced")
 NAMES = (*DATA_NAMES, *EXPERIMENTS, *FIGURE_NAMES, "fig2", "fig11") # what can be reproduced
-WHY = dict(rafdb="not run: the pictures may not be passed on; give your copy", affectnet8="not run: the pictures may not be passed on; give your copy",
-           affectnet7="not run: the pictures may not be passed on; give your copy", ferplus="not run: wants a GPU and ImageNet weights")
+_closed = "not run: the pictures may not be passed on; give your copy"
+WHY = dict(rafdb=_closed, affectnet8=_closed, affectnet7=_closed, ferplus="not run: wants a GPU and ImageNet weights")

@@ -8,6 +8,7 @@ __all__ = ['plan', 'estimate', 'estimate_text', 'run_cells', 'reproduce']
 # %% ../nbs/32_reproduce.ipynb #f29c6a8a
 import json, re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from .checkpoints import write_json
@@ -17,9 +18,10 @@ from .emotions import EMOTIONS, TABLE3, prior
 from .figures import plot_classes, plot_confusion, plot_sizes, sample_grid, save, size_counts
 from .interpret import by_size, discrepancy, gains, mean_by_reduced_size, plot_faces, right_by_reduced_size
 from .learner import psr_learner, baseline_learner
-from .ledger import claim_line, compare_rights, papers_counts, plot_cut, plot_numbers, plot_size_change, read_ledger, render_results, rows_of, same_seeds, show
-from .paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, Cell, cell_recipe, experiment_cells, recipe_for, reproduce_command, stated, train_command
+from .ledger import compare_rights, cells_of, plot_cut, plot_numbers, plot_size_change, read_ledger, rows_of, same_seeds, show
+from .paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, READER, Cell, cell_recipe, reproduce_command, stated, train_command
 from .recipes import RECIPES, change
+from .results_page import papers_counts, render_results
 from .runs import Finished, Run, build, dataset_table, fit_stage, record_file, train_run
 from .trial import pick, time_recipe
 from . import runs as _runs
@@ -44,8 +46,7 @@ def plan(names, # keys of `EXPERIMENTS`
     jobs, seen = [], set()
     for seed in seeds:
         for name in names:
-            arch = RECIPES[recipe_for(dataset, level)].arch
-            for cell in experiment_cells(name, arch):
+            for cell in cells_of(name, dataset, level):
                 recipe = cell_recipe(cell, dataset, level, sets)
                 if (recipe.name, seed) not in seen: jobs.append(Job(name, cell, recipe, seed))
                 seen.add((recipe.name, seed))
@@ -92,14 +93,15 @@ def estimate_text(jobs, # of `plan`
     rates = _rates(ledger)
     times = [(j, _minutes(j, rates)) for j in jobs]
     known, unknown = [o for _,o in times if o], [j for j,o in times if not o]
-    by = "; ".join(dict.fromkeys(f"{recipe} on {device}" for _,recipe,device in known))
-    text = f"about {sum(o[0] for o in known)/60:.1f} hours" + (f" for {len(known)} of them" if unknown else "") + f", going by {by}" if known else ""
-    if not unknown: return text
+    hours, by = sum(minutes for minutes,*_ in known)/60, "; ".join(dict.fromkeys(f"{recipe} on {device}" for _,recipe,device in known))
+    if not unknown: return f"about {hours:.1f} hours, going by {by}"
     kinds = ", ".join(dict.fromkeys(f"{j.recipe.arch} ({'pyramid' if j.recipe.model == 'psr' else 'plain'})" for j in unknown))
-    return (f"{text}; the others: " if text else "") + f"time unknown, since the ledger has no record of {kinds} to go by; the first one that has run tells the rest"
+    text = f"time unknown, since the ledger has no record of {kinds} to go by; the first one that has run tells the rest"
+    return f"about {hours:.1f} hours for {len(known)} of them, going by {by}; the others: {text}" if known else text
 
 # %% ../nbs/32_reproduce.ipynb #2148021a
-_SPEED = ("model","arch","size","kstep","pos","stn","sr","base","frozen_epochs","batch_size","accumulate","epochs","sgd_epochs","augment","precision","compile") # fields that time depends on
+_SPEED = ("model","arch","size","kstep","pos","stn","sr","base","frozen_epochs","batch_size","accumulate","epochs","sgd_epochs","augment",
+          "precision","compile") # fields that time depends on
 
 def fitting(jobs, # of `plan`
             table, # the data set
@@ -120,6 +122,13 @@ def fitting(jobs, # of `plan`
     return [j for j,fits in zip(jobs, taken) if fits]
 
 # %% ../nbs/32_reproduce.ipynb #adbf18ac
+def run_folder(runs, # folder of the run folders
+               recipe, # of the run
+               seed:int # of the run
+              )->Path: # its folder
+    "Where a training of an experiment is kept."
+    return record_file(runs, recipe.name, seed).with_suffix("")
+
 def run_job(job:Job, # what to train
             data, # folder of the data set
             runs, # folder of the run folders
@@ -128,10 +137,17 @@ def run_job(job:Job, # what to train
             say=print # gets progress lines
            )->dict: # record
     "Train one cell (or go on with it) and put its record into the ledger."
-    folder = record_file(runs, job.recipe.name, job.seed).with_suffix("")
-    record = train_run(job.recipe, data, folder, job.seed, say=say, command=train_command(job.recipe, job.seed, read), **(read or {}))
+    folder, command = run_folder(runs, job.recipe, job.seed), train_command(job.recipe, job.seed, read)
+    record = train_run(job.recipe, data, folder, job.seed, say=say, command=command, **(read or {}))
     write_json(record_file(results, job.recipe.name, job.seed), record)
     return record
+
+# %% ../nbs/32_reproduce.ipynb #1b4f8a78
+def _reason(e): # of a Ray error: what the training itself said
+    cause = getattr(e, "cause", None) or e
+    return f"{type(cause).__name__}: {(str(cause).strip() or '?').splitlines()[-1][:300]}"
+
+def _silent(*args): pass
 
 def _with_ray(todo, data, runs, results, read, say, cpus): # the same jobs on a cluster
     try: import ray
@@ -140,20 +156,19 @@ def _with_ray(todo, data, runs, results, read, say, cpus): # the same jobs on a 
     if started: ray.init(log_to_driver=False, include_dashboard=False)
     gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
     f = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=2, retry_exceptions=[OSError, RuntimeError])(run_job)
-    failed, pending = [], {f.remote(j, str(Path(data).resolve()), str(Path(runs).resolve()), str(Path(results).resolve()), read, _silent): j for j in todo}
+    folders = [str(Path(o).resolve()) for o in (data, runs, results)] # a worker has a working folder of its own
+    failed, pending = [], {f.remote(j, *folders, read, _silent): j for j in todo}
     while pending:
         (done,), _ = ray.wait(list(pending), num_returns=1)
         job = pending.pop(done)
         try: say(f"{job.recipe.name} seed {job.seed}: WA {ray.get(done)['test']['wa']:.2%}; {len(pending)} left")
-        except ray.exceptions.RayError as e: failed.append(f"{job.recipe.name} seed {job.seed} ({_reason(e)})"); say(f"failed: {failed[-1]}; {len(pending)} left")
+        except ray.exceptions.RayError as e:
+            failed.append(f"{job.recipe.name} seed {job.seed} ({_reason(e)})")
+            say(f"failed: {failed[-1]}; {len(pending)} left")
     if started: ray.shutdown()
-    if failed: raise ValueError(f"{len(failed)} of {len(todo)} trainings failed, the others are in the ledger; the same command tries these again: {'; '.join(failed)}.")
-
-def _reason(e): # of a Ray error: what the training itself said
-    cause = getattr(e, "cause", None) or e
-    return f"{type(cause).__name__}: {(str(cause).strip() or '?').splitlines()[-1][:300]}"
-
-def _silent(*args): pass
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(todo)} trainings failed, the others are in the ledger; "
+                         f"the same command tries these again: {'; '.join(failed)}.")
 
 # %% ../nbs/32_reproduce.ipynb #3df3b8b1
 def run_cells(names, # keys of `EXPERIMENTS`
@@ -175,8 +190,10 @@ def run_cells(names, # keys of `EXPERIMENTS`
     "Run what the ledger lacks."
     if engine not in ("local", "ray"): raise ValueError(f"engine {engine!r} is none of local, ray.")
     jobs, ledger = plan(names, dataset, level, seeds, sets), read_ledger(results)
-    todo = [j for j in jobs if (j.recipe.name, j.seed) not in ledger or kept and not (record_file(runs, j.recipe.name, j.seed).with_suffix("")/"model.safetensors").exists()]
-    say(f"{len(jobs)} trainings, {len(jobs) - len(todo)} in the ledger, {len(todo)} to run" + (f": {estimate_text(todo, ledger)}" if todo else ""))
+    def weights(j): return run_folder(runs, j.recipe, j.seed)/"model.safetensors"
+    todo = [j for j in jobs if (j.recipe.name, j.seed) not in ledger or kept and not weights(j).exists()]
+    time = f": {estimate_text(todo, ledger)}" if todo else ""
+    say(f"{len(jobs)} trainings, {len(jobs) - len(todo)} in the ledger, {len(todo)} to run{time}")
     if hours is not None and todo: todo = fitting(todo, dataset_table(dataset, data, **(read or {})), hours, say)
     for j in todo: say(f"  {j.experiment}: {j.cell.what}, seed {j.seed} ({j.recipe.name})")
     if dry_run: return todo
@@ -190,7 +207,8 @@ def run_cells(names, # keys of `EXPERIMENTS`
 
 # %% ../nbs/32_reproduce.ipynb #a9f6085f
 def _finished(runs, recipe_name): # all finished seeds of a recipe
-    return [Finished(o.parent) for o in sorted(Path(runs).glob(record_file("", recipe_name, 0).stem.removesuffix("0") + "*/model.safetensors")) if (o.parent/"metrics.json").exists()]
+    name = record_file("", recipe_name, 0).stem.removesuffix("0") # up to the seed
+    return [Finished(o.parent) for o in sorted(Path(runs).glob(f"{name}*/model.safetensors")) if (o.parent/"metrics.json").exists()]
 
 def _right_share(finished): # "fused" and each branch -> (N,) share of the seeds that judge a face right
     each = [o.right() for o in finished]
@@ -198,19 +216,22 @@ def _right_share(finished): # "fused" and each branch -> (N,) share of the seeds
 
 def _by_size(test, correct): # cumulative accuracy; the paper looks at faces below 100 px
     sizes = test[["width","height"]].mean(axis=1).to_numpy()
-    if len(set(sizes)) == 1: raise ValueError(f"all faces of this data set have {sizes[0]:.0f} pixels; use `reduced`, which makes them smaller")
+    if len(set(sizes)) == 1:
+        raise ValueError(f"all faces of this data set have {sizes[0]:.0f} pixels; use `reduced`, which makes them smaller")
     return by_size(sizes, correct, limit=100 if (sizes < 100).sum() > 200 else None, skip=min(20, len(sizes)//4))
 
 def _both(psr, base): return {k: _right_share(o)["fused"] for k,o in (("PSR", psr), ("baseline", base))}
+
+# %% ../nbs/32_reproduce.ipynb #8196b4b1
 def _reduced(psr, base, table): # mean over the seeds; attrs: the claim at each size
     test = dls_from_table(table, size=tuple(psr[0].model.size), augment=None)[2]
     seeds = [{"PSR": right_by_reduced_size(p.model, test), "baseline": right_by_reduced_size(b.model, test)} for p,b in zip(psr, base)]
     out = sum(map(mean_by_reduced_size, seeds))/len(seeds)
-    out.attrs["claims"] = [dict(claim=f"At {px} pixels PSR is more accurate than the base-line", paper=None, **compare_rights(*([o[k][px]["fused"] for o in seeds] for k in ("PSR","baseline")))) for px in out.index]
+    def claim(px):
+        judged = compare_rights(*([o[k][px]["fused"] for o in seeds] for k in ("PSR","baseline")))
+        return dict(claim=f"At {px} pixels PSR is more accurate than the base-line", paper=None, **judged)
+    out.attrs["claims"] = [claim(px) for px in out.index]
     return out
-
-_NUMBERS = dict(fig7=lambda p, b, t: _by_size(split_of(t, "test"), _both(p, b)), fig8=lambda p, b, t: discrepancy(_by_size(split_of(t, "test"), _both(p, b))),
-                fig9=lambda p, b, t: _by_size(split_of(t, "test"), _right_share(p)), reduced=_reduced)
 
 # %% ../nbs/32_reproduce.ipynb #ddbec165
 def figure_numbers(name:str, # "fig7", "fig8", "fig9" or "reduced"
@@ -219,14 +240,17 @@ def figure_numbers(name:str, # "fig7", "fig8", "fig9" or "reduced"
                    table:pd.DataFrame # the data set
                   )->pd.DataFrame: # what the figure shows: a row per size, accuracies in [0,1]
     "The numbers of a figure, mean over the seeds. ValueError where the data set cannot have it."
-    return _NUMBERS[name](psr, base, table)
+    if name == "reduced": return _reduced(psr, base, table)
+    sizes = _by_size(split_of(table, "test"), _right_share(psr) if name == "fig9" else _both(psr, base))
+    return discrepancy(sizes) if name == "fig8" else sizes
 
 # %% ../nbs/32_reproduce.ipynb #d304d614
 def _draw(name, psr, base, table, where, about): # figure, its numbers kept in the ledger
     dataset = about["dataset"]
     says = stated(name, dataset)
     if name == "fig6":
-        return plot_confusion({"PSR": psr[0].metrics["test"], "baseline": base[0].metrics["test"]}, psr[0].classes, dict(PSR=says) if says else None)
+        judged = {k: o[0].metrics["test"] for k,o in (("PSR", psr), ("baseline", base))}
+        return plot_confusion(judged, psr[0].classes, dict(PSR=says) if says else None)
     if name == "fig12":
         test = split_of(table, "test")
         rows = gains(test, psr[0].probabilities, base[0].probabilities).head(12)
@@ -238,8 +262,13 @@ def _draw(name, psr, base, table, where, about): # figure, its numbers kept in t
     return plot_numbers(name, numbers)
 
 def _which(dataset, level, sets): # of a figure's file: no recipe's numbers pass for another's
-    changed = {k: v for k,v in sets if k not in ("labels","protocol","fold")}
-    return "+".join([dataset + ("" if level == "lite" else f"-{level}"), *(re.sub(r"[^\w.=-]", "_", f"{k}={json.dumps(v)}") for k,v in sorted(changed.items()))])
+    changed = sorted((k, v) for k,v in sets if k not in READER)
+    whose = dataset if level == "lite" else f"{dataset}-{level}"
+    return "+".join([whose, *(re.sub(r"[^\w.=-]", "_", f"{k}={json.dumps(v)}") for k,v in changed)])
+
+def _drawn(fig, file, real, say): # write it and say so
+    say(f"drawn: {save(fig, file)}" + " (real faces: look, do not publish)"*real)
+    return file
 
 # %% ../nbs/32_reproduce.ipynb #150baf2c
 def draw(names, # of `FIGURE_NAMES` and fig10
@@ -257,19 +286,37 @@ def draw(names, # of `FIGURE_NAMES` and fig10
     pair = [cell_recipe(c, dataset, level, sets).name for c in EXPERIMENTS["table5"].cells]
     psr, base = same_seeds(*(_finished(runs, o) for o in pair), lambda o: o.metrics["seed"])
     rows = rows_of("fig10", read_ledger(results), dataset, level, sets) if "fig10" in names else []
-    done, table, folder, which = [], dataset_table(dataset, data, **(read or {})) if psr else None, Path(out), _which(dataset, level, sets)
+    table = dataset_table(dataset, data, **(read or {})) if psr else None
+    done, folder, which = [], Path(out), _which(dataset, level, sets)
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        about, fig = dict(dataset=dataset, recipes=pair, command=reproduce_command(name, level, sets, [o.metrics["seed"] for o in psr])), None
+        seeds, fig = [o.metrics["seed"] for o in psr], None
+        about = dict(dataset=dataset, recipes=pair, command=reproduce_command(name, level, sets, seeds))
         try:
             if name == "fig10": fig = plot_cut(rows, stated(name, dataset)) if any(r["seeds"] for r in rows) else None
             elif table is not None: fig = _draw(name, psr, base, table, Path(results)/f"{name}-{which}.json", about)
         except ValueError as e: say(f"{name}: {e}"); continue
-        if fig is None: say(f"{name}: not run; psr-fer reproduce {'fig10' if name == 'fig10' else 'table5'} trains what it needs"); continue
-        done.append(save(fig, folder/f"{name}-{which}.png")); say(f"drawn: {done[-1]}" + (" (real faces: look, do not publish)" if name == "fig12" and dataset != "synthetic" else ""))
+        trained_by = "fig10" if name == "fig10" else "table5"
+        if fig is None: say(f"{name}: not run; psr-fer reproduce {trained_by} trains what it needs")
+        else: done.append(_drawn(fig, folder/f"{name}-{which}.png", name == "fig12" and dataset != "synthetic", say))
     return done
 
 # %% ../nbs/32_reproduce.ipynb #95d3ff14
+def _learner_at(run, size, model, **kwargs): # for one size of the images
+    make = psr_learner if run.recipe.model == "psr" else baseline_learner
+    return make(_runs._dls(run, size), model=model, **dict(_runs._learner_args(run.recipe), **kwargs))
+
+def _valid_loss(run, size, model): # of the weights as they are
+    learn = _learner_at(run, size, model, cbs=[])
+    with learn.no_bar(), learn.no_logging(): return round(float(learn.validate()[0]), 4)
+
+def _losses(history): # per epoch; jumps: the first epoch of a stage beside the last one of the stage before
+    h = pd.DataFrame(history)
+    stages = h.groupby("stage", sort=False)["valid_loss"]
+    jumps = stages.first().to_numpy()[1:] - stages.last().to_numpy()[:-1]
+    return dict(valid_loss=h["valid_loss"].round(4).tolist(), train_loss=h["train_loss"].round(4).tolist(), jumps=jumps.tolist())
+
+# %% ../nbs/32_reproduce.ipynb #ec62c488
 def size_change(data, # folder of the data set
                 dataset:str, # whose recipes
                 model:str, # "psr" or "baseline"
@@ -281,19 +328,20 @@ def size_change(data, # folder of the data set
                 sets=(), # changed fields
                 read=None, # arguments of the reader
                 say=print # gets progress lines
-               )->dict: # losses per epoch, jump of the loss at each change, settings
+               )->dict: # losses per epoch, their jumps, settings; untrained: [loss at the old size, at the new one] of the same weights
     "Train one network while the image size changes (Figs. 2 and 11), and measure how far the loss jumps."
     recipe = cell_recipe(Cell(model, model, model), dataset, level, (*sets, ("base", ()), ("epochs", epochs)))
-    table = dataset_table(recipe.dataset, data, seed, **(read or {}))
-    run = Run(out, recipe, table, seed, say)
+    run = Run(out, recipe, dataset_table(recipe.dataset, data, seed, **(read or {})), seed, say)
     run.start()
-    net, make = build(run, _runs._dls(run, recipe.size)), psr_learner if model == "psr" else baseline_learner
-    for i,size in enumerate(sizes): fit_stage(run, f"{i+1}-{size}px", make(_runs._dls(run, size), model=net, **_runs._learner_args(recipe)), epochs, recipe.lr)
-    h = pd.DataFrame(run.history)
-    ends, starts = h.groupby("stage", sort=False).last(), h.groupby("stage", sort=False).first()
-    jumps = [float(starts["valid_loss"].iloc[i] - ends["valid_loss"].iloc[i-1]) for i in range(1, len(sizes))]
-    result = dict(model=model, sizes=list(sizes), epochs=epochs, seed=seed, recipe=recipe.name, valid_loss=h["valid_loss"].round(4).tolist(), train_loss=h["train_loss"].round(4).tolist(), jumps=jumps)
-    write_json(Path(out)/"size_change.json", result)
+    file, untrained = Path(out)/"size_change.json", []
+    if file.exists(): return json.loads(file.read_text(encoding="utf-8"))
+    net = build(run, _runs._dls(run, recipe.size))
+    for i,size in enumerate(sizes):
+        if i: untrained.append([_valid_loss(run, o, net) for o in (sizes[i-1], size)])
+        fit_stage(run, f"{i+1}-{size}px", _learner_at(run, size, net), epochs, recipe.lr)
+    result = dict(model=model, sizes=list(sizes), epochs=epochs, seed=seed, recipe=recipe.name, **_losses(run.history), untrained=untrained,
+                  minutes=round(sum(o["seconds"] for o in run.history)/60, 1), device=_runs.during(run.history, "device"))
+    write_json(file, result)
     return result
 
 # %% ../nbs/32_reproduce.ipynb #fe53dec8
@@ -302,14 +350,22 @@ def _check(name, table, say): # record of Table 2 or 3: cells compared, and how 
         counts, cells, equal = counts_beside_paper(table)
         say(counts.to_string())
         return dict(cells=cells, equal=equal)
-    if not set(EMOTIONS) <= set(table): raise ValueError(f"Table 2 needs votes, which {table.attrs['layout']} does not have; it is about FER+.")
-    ours, theirs = label_prior(table, classes=EMOTIONS).round(3), pd.DataFrame(prior(dtype=np.float64), EMOTIONS, EMOTIONS).round(3)
+    if not set(EMOTIONS) <= set(table):
+        raise ValueError(f"Table 2 needs votes, which {table.attrs['layout']} does not have; it is about FER+.")
+    ours = label_prior(table, classes=EMOTIONS).round(3)
+    theirs = pd.DataFrame(prior(dtype=np.float64), EMOTIONS, EMOTIONS).round(3)
     say(ours.to_string())
     return dict(cells=theirs.size, equal=int((ours == theirs).to_numpy().sum()))
 
 def _sums(name, table): # record of Fig. 1 or 4
-    return dict(sizes=size_counts(table)) if name == "fig1" else dict(counts={k: {c: int(n) for c,n in v.items()} for k,v in class_counts(table).items()})
+    if name == "fig1": return dict(sizes=size_counts(table))
+    return dict(counts={k: {c: int(n) for c,n in v.items()} for k,v in class_counts(table).items()})
 
+def _data_figure(name, table, dataset):
+    if name == "fig1": return plot_sizes(table, stated("fig1", dataset))
+    return plot_classes(table, papers_counts(dataset)) if name == "fig4" else sample_grid(table)
+
+# %% ../nbs/32_reproduce.ipynb #cc3c73f8
 def reproduce_data(names, # of table2, table3, fig1, fig4, fig5
                    data, # folder of the data set
                    results="results", # the ledger
@@ -320,17 +376,17 @@ def reproduce_data(names, # of table2, table3, fig1, fig4, fig5
     "Check the paper's tables of the data, cell by cell, and draw its figures of the data; the ledger gets sums only."
     table, done = read_dataset(data, labels=labels), {}
     dataset = "synthetic" if (Path(data)/"faces.csv").exists() else table.attrs["dataset"]
-    about = dict(command=reproduce_command("NAME", sets=(("labels", labels),) if labels != "fer2013new.csv" else ()), sha256=_runs.fingerprint(table)["sha256"])
+    sets = (("labels", labels),) if labels != "fer2013new.csv" else ()
+    for o in (results, out): Path(o).mkdir(parents=True, exist_ok=True)
     for name in names:
-        held = _check(name, table, say) if name in ("table2","table3") else _sums(name, table) if name != "fig5" else None
         if name.startswith("fig"):
-            Path(out).mkdir(parents=True, exist_ok=True)
-            fig = dict(fig1=lambda: plot_sizes(table, stated("fig1", dataset)), fig4=lambda: plot_classes(table, papers_counts(dataset)), fig5=lambda: sample_grid(table))[name]()
-            say(f"drawn: {save(fig, Path(out)/f'{name}-{dataset}.png')}" + (" (real faces: look, do not publish)" if name == "fig5" and dataset != "synthetic" else ""))
-        if held is None: continue
+            real = name == "fig5" and dataset != "synthetic"
+            _drawn(_data_figure(name, table, dataset), Path(out)/f"{name}-{dataset}.png", real, say)
+        if name == "fig5": continue # its faces stay on this disk
+        held = _check(name, table, say) if name.startswith("table") else _sums(name, table)
         if "equal" in held: say(f"{name}: {held['equal']} of {held['cells']} cells equal to the paper's")
-        done[name] = dict(name=name, dataset=dataset, labels=labels, **held, **dict(about, command=about["command"].replace("NAME", name)))
-        Path(results).mkdir(parents=True, exist_ok=True)
+        done[name] = dict(name=name, dataset=dataset, labels=labels, **held, command=reproduce_command(name, sets=sets),
+                          sha256=_runs.fingerprint(table)["sha256"])
         write_json(Path(results)/f"{name}-{dataset}.json", done[name])
     return done
 
@@ -346,23 +402,37 @@ def dataset_of(data, # folder
     return {"affectnet": "affectnet7" if "table6-7" in names else "affectnet8"}.get(found, found)
 
 # %% ../nbs/32_reproduce.ipynb #8195cea1
-def _change_sizes(dataset, level): return (50,100,150,50) if dataset == "rafdb" else (48,96,192,48) if level != "lite" and dataset != "synthetic" else (32,48,64,32)
+def _change_sizes(dataset, level):
+    if dataset == "rafdb": return 50,100,150,50 # as in the paper
+    return (32,48,64,32) if level == "lite" or dataset == "synthetic" else (48,96,192,48)
+
 def _change_models(names): return ("baseline","psr") if "fig11" in names else ("baseline",)
 
 def _size_change_plan(names, dataset, level, epochs, seed, sets, ledger): # a line
     models, sizes = _change_models(names), _change_sizes(dataset, level)
-    jobs = [Job("fig11", Cell(m, m, m), cell_recipe(Cell(m, m, m), dataset, level, (*sets, ("base", ()), ("epochs", epochs), ("size", s))), seed) for m in models for s in sizes]
-    return f"fig2, fig11: {'two trainings' if len(models) > 1 else 'one training'} of {epochs} epochs at each of {', '.join(map(str, sizes))} px: {estimate_text(jobs, ledger)}"
+    def job(model, size):
+        cell = Cell(model, model, model)
+        return Job("fig11", cell, cell_recipe(cell, dataset, level, (*sets, ("base", ()), ("epochs", epochs), ("size", size))), seed)
+    what = "two trainings" if len(models) > 1 else "one training"
+    time = estimate_text([job(m, s) for m in models for s in sizes], ledger)
+    return f"fig2, fig11: {what} of {epochs} epochs at each of {', '.join(map(str, sizes))} px: {time}"
+
+# %% ../nbs/32_reproduce.ipynb #e6d6833b
+def _changes_text(o): # dict of `size_change` -> a line
+    same = ", ".join(f"{new - old:+.2f}" for old,new in o["untrained"])
+    later = ", ".join(f"{j:+.2f}" for j in o["jumps"])
+    change = f"{o['model']}: when the size changes to {', '.join(map(str, o['sizes'][1:]))} px"
+    return f"{change} the validation loss of the same weights changes by {same}; an epoch later: {later}"
 
 def _size_changes(names, data, dataset, level, runs, results, out, epochs, seed, sets, read, say):
-    sizes, models = _change_sizes(dataset, level), _change_models(names)
-    done = [size_change(data, dataset, m, Path(runs)/f"size-change-{dataset}-{level}-{m}-s{seed}", sizes, epochs, level, seed, sets, read, say) for m in models]
-    Path(results).mkdir(parents=True, exist_ok=True)
-    which = _which(dataset, level, sets)
-    write_json(Path(results)/f"size-change-{which}.json", done)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    say(f"drawn: {save(plot_size_change(done, stated('fig11' if len(models) > 1 else 'fig2', dataset)), Path(out)/f'size-change-{which}.png')}")
-    for r in done: say(f"{r['model']}: the validation loss changes by {', '.join(f'{o:+.2f}' for o in r['jumps'])} when the size changes to {', '.join(map(str, r['sizes'][1:]))} px")
+    sizes, which, name = _change_sizes(dataset, level), _which(dataset, level, sets), "fig11" if "fig11" in names else "fig2"
+    command = reproduce_command(name, level, sets, (seed,)) + f" --epochs {epochs}"
+    def folder(model): return Path(runs)/f"size-change-{which}-{model}-s{seed}"
+    done = [size_change(data, dataset, m, folder(m), sizes, epochs, level, seed, sets, read, say) for m in _change_models(names)]
+    for o in (results, out): Path(o).mkdir(parents=True, exist_ok=True)
+    write_json(Path(results)/f"size-change-{which}.json", [dict(o, command=command) for o in done])
+    _drawn(plot_size_change(done, stated(name, dataset)), Path(out)/f"size-change-{which}.png", False, say)
+    for o in done: say(_changes_text(o))
 
 # %% ../nbs/32_reproduce.ipynb #7e98dc9d
 def reproduce(names, # of `NAMES`
@@ -389,14 +459,16 @@ def reproduce(names, # of `NAMES`
     read = dict(labels=labels) if labels else {}
     if labels and dataset == "ferplus": sets = (*sets, ("labels", labels))
     facts, tables, figures = [[o for o in names if o in group] for group in (DATA_NAMES, EXPERIMENTS, FIGURE_NAMES)]
+    changes = bool({"fig2","fig11"} & set(names))
     if facts and dry_run: say(f"{', '.join(facts)}: nothing to train, a reading of {data} gives them")
     elif facts: reproduce_data(facts, data, results, out, labels or "fer2013new.csv", say)
-    if tables: run_cells(tables, data, dataset, level, seeds, results, runs, sets, read, dry_run, engine, cpus, hours, say=say)
-    if figures: run_cells(["table5"], data, dataset, level, seeds, results, runs, sets, read, dry_run, engine, cpus, kept=True, say=say)
-    if dry_run:
-        if {"fig2","fig11"} & set(names): say(_size_change_plan(names, dataset, level, epochs, seeds[0], sets, read_ledger(results)))
-        return
+    run = partial(run_cells, data=data, dataset=dataset, level=level, seeds=seeds, results=results, runs=runs, sets=sets, read=read,
+                  dry_run=dry_run, engine=engine, cpus=cpus, say=say)
+    if tables: run(tables, hours=hours)
+    if figures: run(["table5"], kept=True)
+    if changes and dry_run: say(_size_change_plan(names, dataset, level, epochs, seeds[0], sets, read_ledger(results)))
+    if dry_run: return
     show(tables, read_ledger(results), dataset, level, sets, say)
     draw([*figures, *(["fig10"] if "fig10" in tables else [])], data, dataset, level, results, runs, out, read, sets, say)
-    if {"fig2","fig11"} & set(names): _size_changes(names, data, dataset, level, runs, results, out, epochs, seeds[0], sets, read, say)
+    if changes: _size_changes(names, data, dataset, level, runs, results, out, epochs, seeds[0], sets, read, say)
     render_results(results)

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from psr_fer.ledger import all_parts, beside, cell_text, claims_of, judge_claim, plot_numbers, read_ledger, read_numbers, render_results, rows_of, sections
+from psr_fer.ledger import (beside, cell_text, claims_of, judge_claim, plot_numbers, read_ledger, read_numbers, read_size_change, rows_of,
+                            sections, size_change_table)
 from psr_fer.paper import CONVOLUTIONS, EXPERIMENTS, FIGURES, NAMES, Claim, cell_recipe, experiment_cells, stated
 from psr_fer.recipes import RECIPES, changes_of
 from psr_fer.reproduce import estimate, estimate_text, figure_numbers, plan, reproduce, run_cells
+from psr_fer.results_page import all_parts, render_results
 
 TINY = (("epochs", 1), ("base", ()), ("size", 32), ("sr", (1, 4)), ("sr_epochs", 0), ("views_n", 2), ("batch_size", 16))
 
@@ -117,6 +119,29 @@ def test_other_weights_at_the_start_have_a_section_of_their_own():
     assert first["rows"][0]["ours"] == pytest.approx(88) and first["claims"][0]["seeds"] == 1
 
 
+def trained(name, dataset, sets, keys, seed=0):  # records of some cells of an experiment, trained with changed settings
+    recipes = [cell_recipe(c, dataset, "lite", sets) for c in EXPERIMENTS[name].cells if c.key in keys]
+    return {(r.name, seed): dict(record(r.name, seed, .8), changed=json.loads(json.dumps(changes_of(r)))) for r in recipes}
+
+
+def test_settings_changed_for_all_cells_have_a_section_of_their_own():
+    short, shorter = (("epochs", 3), ("size", 32)), (("epochs", 1),)
+    ledger = trained("table7", "ferplus", short, ("full", "no-stn", "baseline")) | trained("table8", "ferplus", short, ("psr-ce", "baseline-ce"))
+    ledger |= trained("table7", "ferplus", shorter, ("full",))  # alone, it is no table
+    ledger |= trained("changes", "ferplus", (), ("as-is", "ce"))  # a plain network, without a pyramid
+    found = {(s["name"], s["dataset"], s["sets"]): s for s in sections(ledger) if any(r["seeds"] for r in s["rows"])}
+    assert set(found) == {("table5", "ferplus", short), ("table7", "ferplus", short), ("table8", "ferplus", short), ("changes", "ferplus", ())}
+    assert [r["seeds"] for r in found["table7", "ferplus", short]["rows"] if r["metric"] == "WA"] == [1, 1, 1]
+    assert [r["seeds"] for r in found["table8", "ferplus", short]["rows"]] == [1, 0, 1, 1, 0, 1]
+    assert all(c["seeds"] == 1 for c in found["table7", "ferplus", short]["claims"])
+    assert found["table8", "ferplus", short]["rows"][1]["commands"] == ["psr-fer reproduce table8 --data DATA --set epochs=3 --set size=32"]
+
+
+def test_records_with_fields_of_another_version_have_no_section():
+    foreign = {("ferplus-lite+warmth=3", 0): dict(record("ferplus-lite+warmth=3", 0, .8), changed=dict(warmth=3))}
+    assert not any(r["seeds"] for s in sections(foreign) for r in s["rows"])
+
+
 def test_a_claim_stays_open_where_seeds_disagree():
     claim = Claim("a beats b", "a", "b")
     apart = judge_claim(claim, [record("a", 0, .95), record("a", 1, .78)], [record("b", 0, .8), record("b", 1, .8)])
@@ -171,11 +196,22 @@ def test_from_nothing_to_figures_and_on_again(faces, tmp_path):
 
 
 def test_changing_the_size_in_mid_training(faces, tmp_path):
-    said = []
-    reproduce(["fig11"], faces, epochs=1, results=tmp_path/"results", runs=tmp_path/"runs", out=tmp_path/"figures", sets=tuple(o for o in TINY if o[0] not in ("epochs", "base")), say=said.append)
-    both = json.loads(next((tmp_path/"results").glob("size-change-synthetic+*.json")).read_text())
+    said, tiny = [], tuple(o for o in TINY if o[0] not in ("epochs", "base"))
+    args = dict(epochs=1, results=tmp_path/"results", runs=tmp_path/"runs", out=tmp_path/"figures", sets=tiny, say=said.append)
+    reproduce(["fig11"], faces, **args)
+    file = next((tmp_path/"results").glob("size-change-synthetic+*.json"))
+    both = read_size_change(file)
     assert [o["model"] for o in both] == ["baseline", "psr"] and all(len(o["jumps"]) == 3 and len(o["valid_loss"]) == 4 for o in both)
     assert next((tmp_path/"figures").glob("size-change-synthetic+*.png")).exists()
+    for o in both:  # before a change the weights are those that the epoch before it ended with
+        assert len(o["untrained"]) == 3 and o["sizes"] == [32, 48, 64, 32] and o["command"].startswith("psr-fer reproduce fig11 --data DATA ")
+        assert [old for old, _ in o["untrained"]] == pytest.approx(o["valid_loss"][:3], abs=2e-3)
+        assert any(abs(new - old) > 1e-4 for old, new in o["untrained"])
+    table = size_change_table(both)
+    assert len(table) == 4 and list(table["Change of the validation loss"]) == ["the same weights", "an epoch later"]*2
+    done, file = file.read_text(), file.rename(tmp_path/"before.json")
+    reproduce(["fig11"], faces, **args)  # nothing is trained again
+    assert next((tmp_path/"results").glob("size-change-synthetic+*.json")).read_text() == done and not any("epoch 1:" in o for o in said[-2:])
 
 
 def test_ray_gives_the_records_of_this_process(faces, tmp_path):
