@@ -21,7 +21,8 @@ from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 # %% ../../nbs/04_data.affectnet.ipynb #20093c6e
 _known = {"affectnet", "yolo_format", "manually_annotated"}
 _expected = ("Manually_Annotated_file_lists/training.csv and validation.csv, train_set/ and val_set/ with images/ and annotations/, "
-             "affectnet.csv, train_set/train_annotations_8class.txt, train_set_annotation_without_lnd.csv, or class folders in train/ and val/")
+             "affectnet.csv, train_set/train_annotations_8class.txt, train_set_annotation_without_lnd.csv, "
+             "or class folders in train/ and val/")
 
 _number_lists = dict(train=["train_set_annotation_without_lnd.csv"],
                      test=["val_set_annotation_without_lnd.csv", "valid_set_annotation_without_lnd.csv"])
@@ -149,10 +150,12 @@ def _read_npy_part(lay, split, part):
         except (OSError, ValueError) as e: return "", f"{o}_exp.npy {e}."
     said = _many(one, exp)
     images, source = f"{lay.rel(part)}/images/", [f"{lay.rel(notes)}/{o}_exp.npy" for o in exp]
-    rows = raw_rows(joined(images, [pictures.get(o, f"{o}.jpg") for o in exp]), split, [o[0] for o in said], source, bad=[o[1] for o in said])
+    path = joined(images, [pictures.get(o, f"{o}.jpg") for o in exp])
+    rows = raw_rows(path, split, [o[0] for o in said], source, bad=[o[1] for o in said])
     alone = sorted(set(pictures) - set(exp))
     bad = [f"{pictures[o]} has no annotation {o}_exp.npy." for o in alone]
-    return pd.concat([rows, raw_rows(joined(images, [pictures[o] for o in alone]), split, "", lay.rel(notes), bad=bad)])
+    lost = raw_rows(joined(images, [pictures[o] for o in alone]), split, "", lay.rel(notes), bad=bad)
+    return pd.concat([rows, lost])
 
 # %% ../../nbs/04_data.affectnet.ipynb #a85eea4f
 def _read_phase(lay):

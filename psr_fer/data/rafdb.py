@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedKFold
 from fastai.data.core import DataLoaders
-from .table import BOX, DataError, Problem, SPLITS, dls_from_table, finish_table
+from .table import BOX, DataError, Problem, SPLITS, columns_missing, dls_from_table, finish_table
 from ..emotions import EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 
 # %% ../../nbs/03_data.rafdb.ipynb #cdaca222
@@ -153,9 +153,7 @@ def require_columns(lay:Layout, # where
                    ):
     "Refuse a table that lacks a column."
     missing = [o for o in needed if o not in found]
-    if not missing: return
-    refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}.",
-        lay.rel(file), row)
+    if missing: refuse(lay.root, columns_missing(missing, needed), lay.rel(file), row)
 
 def _first_line(file):
     with open(file, encoding="utf-8-sig", errors="replace") as f: return f.readline()
@@ -312,6 +310,8 @@ def face_id(path:pd.Series # of str: paths of pictures
     names = [o.rsplit("/", 1)[-1] for o in path.tolist()]
     return pd.Series([found[0] if (found := _own_id.search(o)) else os.path.splitext(o)[0] for o in names], path.index, dtype=object)
 
+
+# %% ../../nbs/03_data.rafdb.ipynb #8788def1
 def _has_pictures(folder): return any(is_picture(o) for o in names_in(folder))
 
 def _suffixed(folder): # pictures whose names end in _5 or _anger
