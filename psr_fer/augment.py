@@ -88,6 +88,11 @@ def random_erase(x:Tensor, # (B,C,H,W) float
     return torch.where(hole, x.mean((2,3), keepdim=True), x)
 
 # %% ../nbs/00a_augment.ipynb #bbb5307a
+def _reduced(x, px, mode): # to `px` pixels of the shorter side, and back
+    h, w = x.shape[-2:]
+    small = F.interpolate(x, [round(o*px/min(h, w)) for o in (h, w)], mode=mode, antialias=True)
+    return F.interpolate(small, (h, w), mode=mode).clamp(0, 1)
+
 def random_reduction(x:Tensor, # (B,C,H,W) float in [0,1]
                      reduce:float, # largest factor, at least 1; drawn from [1, reduce]
                      p:float=0.75, # share of the images that are reduced
@@ -96,11 +101,12 @@ def random_reduction(x:Tensor, # (B,C,H,W) float in [0,1]
     "Reduce each image by a factor of its own, and bring it back."
     n, side = len(x), min(x.shape[-2:])
     factor = _uniform(n, 0, math.log(reduce), p, 0, generator).exp()
-    left, sharp, out = (side/factor).round().long().clamp(min=min(4, side)), torch.rand(n, generator=generator) < .5, x.clone()
+    left, out = (side/factor).round().long().clamp(min=min(4, side)), x.clone() # left: pixels of the shorter side
+    sharp = torch.rand(n, generator=generator) < .5
     for px in left[left < side].unique().tolist(): # a resize per number of pixels: images of one tensor have one size
         for mode,which in (("bicubic", sharp), ("bilinear", ~sharp)):
             i = ((left == px) & which).nonzero()[:,0].to(x.device)
-            if len(i): out[i] = F.interpolate(F.interpolate(x[i], [round(o*px/side) for o in x.shape[-2:]], mode=mode, antialias=True), x.shape[-2:], mode=mode).clamp(0, 1)
+            if len(i): out[i] = _reduced(x[i], px, mode)
     return out
 
 # %% ../nbs/00a_augment.ipynb #af15bfd1
@@ -148,7 +154,8 @@ def augmentation(name # key of `AUGMENTS`, a dict of FERAugment's arguments, a t
     if name is None: return []
     if isinstance(name, dict): return [FERAugment(**name)]
     if not isinstance(name, str): return list(name) if isinstance(name, (list,tuple)) else [name]
-    if name not in AUGMENTS: raise ValueError(f"no augmentation {name!r}; choose one of {', '.join(AUGMENTS)}, a dict of FERAugment's arguments, or None.")
+    if name not in AUGMENTS:
+        raise ValueError(f"no augmentation {name!r}; choose one of {', '.join(AUGMENTS)}, a dict of FERAugment's arguments, or None.")
     return [FERAugment(**AUGMENTS[name])]
 
 def imagenet_normalize()->Normalize: # fastai batch transform; grey (B,1,H,W) comes out as (B,3,H,W)

@@ -32,7 +32,8 @@ def _stoppable(): # typer would end without a word
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows and files out and say how many, instead of stopping.")]
-Sets = Annotated[Optional[List[str]], typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; may be given several times.")]
+Sets = Annotated[Optional[List[str]], typer.Option("--set", metavar="FIELD=VALUE",
+    help="Change a field of the recipe; may be given several times.")]
 
 # %% ../nbs/50_cli.ipynb #5a390ee2
 def _csv_file(path:Optional[Path]): # typer callback: complain before the work
@@ -46,7 +47,8 @@ def _write_csv(path, table):
     write_whole(path, table.to_csv(index=False))
 
 def _own_faces(path, recipes, init): # fine-tune the shipped weights -> recipe, name of the run, data, start
-    if not Path(path).exists(): raise ValueError(f"{path} is neither a folder or CSV of your own faces nor a recipe; the recipes are {', '.join(recipes)}.")
+    if not Path(path).exists():
+        raise ValueError(f"{path} is neither a folder or CSV of your own faces nor a recipe; the recipes are {', '.join(recipes)}.")
     return "own-faces", Path(path).resolve().stem, Path(path), init or Path("default")
 
 # %% ../nbs/50_cli.ipynb #7773c204
@@ -81,8 +83,8 @@ def draw(
     try: shares = tuple(float(o) for o in splits.split(","))
     except ValueError: raise ValueError(f"--splits {splits!r} must be three shares with commas, as in --splits 0.7,0.15,0.15.") from None
     from psr_fer.data.synthetic import synthetic_faces
-    table = synthetic_faces(dest, faces, seed, shares)
-    _say(f"{dest}: " + ", ".join(f"{n:,} {k}" for k,n in table["split"].value_counts().reindex(["train","valid","test"]).fillna(0).astype(int).items()))
+    counts = synthetic_faces(dest, faces, seed, shares)["split"].value_counts()
+    _say(f"{dest}: " + ", ".join(f"{counts.get(o, 0):,} {o}" for o in ("train", "valid", "test")))
 
 # %% ../nbs/50_cli.ipynb #4c735492
 @app.command()
@@ -103,14 +105,35 @@ def data(
     from psr_fer.data.overview import overview
     overview(root, labels=labels, protocol=protocol, n_classes=classes, out=None if no_figures else out, skip_bad=skip_bad, say=_say)
 
+# %% ../nbs/50_cli.ipynb #1aeaf8f0
+_valued_here = ("--out", "--ledger", "--cache", "--minutes", "--track", "--seeds") # where and how it ran on this machine
+_here = (*_valued_here, "--fresh")
+
+def _command(args=None, own=None): # what reproduces this run elsewhere; own: folder of one's own faces
+    args, out = list(sys.argv[1:] if args is None else args), ["psr-fer"]
+    while args:
+        o = args.pop(0)
+        name, eq, _ = o.partition("=")
+        if name in ("--data", *_valued_here) and not eq and args: args.pop(0) # its value
+        if name == "--data": out += ["--data", "DATA"]
+        elif name not in _here: out.append("DATA" if own and o == str(own) else o)
+    return shlex.join(out)
+
+def _seeds(text): # "0 1 2" or "0,1,2" -> integers
+    try: return [int(o) for o in (text or "").replace(",", " ").split()]
+    except ValueError: raise ValueError(f"--seeds {text!r} must be whole numbers, as in --seeds 0 1 2.") from None
+
 # %% ../nbs/50_cli.ipynb #69e93fef
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe (a wrong one lists them all), or a folder of faces of your own: class folders, or a CSV with path and label.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe (a wrong one lists them all), "
+        "or a folder of faces of your own: class folders, or a CSV with path and label.")],
     data: Annotated[Optional[Path], typer.Option(help="Folder of the data set.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder of the run; with --seeds, the folder of their folders. [default: runs/RECIPE__sSEED, with the folder's name for faces of your own]")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder of the run; with --seeds, the folder of their folders. "
+        "[default: runs/RECIPE__sSEED, with the folder's name for faces of your own]")] = None,
     seed: Seed = 0,
-    seeds: Annotated[Optional[str], typer.Option(metavar="0 1 2", help="Several seeds one after another, with mean and standard deviation at the end.")] = None,
+    seeds: Annotated[Optional[str], typer.Option(metavar="0 1 2",
+        help="Several seeds one after another, with mean and standard deviation at the end.")] = None,
     sets: Sets = None,
     init: Annotated[Optional[Path], typer.Option(help="Run folder or checkpoint to start from, instead of the base stage.")] = None,
     labels: Annotated[Optional[str], typer.Option(help="FER+: vote file, fer2013new.csv (default) or label.csv.")] = None,
@@ -135,26 +158,14 @@ def train(
     if data is None: raise ValueError(f"--data is missing: give the folder of the data set, as in psr-fer train {recipe} --data FOLDER.")
     from psr_fer.runs import train_run, train_seeds
     read = {k: v for k,v in dict(labels=labels, protocol=protocol, fold=fold).items() if v is not None}
-    args = dict(fresh=fresh, init=init, cache=cache, minutes=minutes, track=track, say=_say, command=_command(own=data if recipe == "own-faces" else None), ledger=ledger, skip_bad=skip_bad, **read)
+    command = _command(own=data if recipe == "own-faces" else None)
+    how = dict(init=init, cache=cache, minutes=minutes, track=track, fresh=fresh, skip_bad=skip_bad)
+    kept = dict(command=command, ledger=ledger, say=_say)
+    folder = out or Path("runs")/f"{name}__s{seed}"
     with _stoppable():
-        if numbers: train_seeds(made, data, out or Path("runs"), numbers, **args)
-        else: train_run(made, data, folder := out or Path("runs")/f"{name}__s{seed}", seed, **args)
+        if numbers: train_seeds(made, data, out or Path("runs"), numbers, **read, **how, **kept)
+        else: train_run(made, data, folder, seed, **read, **how, **kept)
     if recipe == "own-faces" and not numbers: _say(f"Use it: psr-fer predict PICTURES --weights {folder}")
-
-_here = ("--out", "--ledger", "--cache", "--minutes", "--track", "--fresh", "--seeds") # where and how it ran on this machine
-
-def _command(args=None, own=None): # what reproduces this run elsewhere; own: folder of one's own faces
-    args, out = list(sys.argv[1:] if args is None else args), ["psr-fer"]
-    while args:
-        name, eq, _ = (o := args.pop(0)).partition("=")
-        if name in ("--data", *_here) and name != "--fresh" and not eq and args: args.pop(0)
-        if name == "--data": out += ["--data", "DATA"]
-        elif name not in _here: out.append("DATA" if own and o == str(own) else o)
-    return shlex.join(out)
-
-def _seeds(text): # "0 1 2" or "0,1,2" -> integers
-    try: return [int(o) for o in (text or "").replace(",", " ").split()]
-    except ValueError: raise ValueError(f"--seeds {text!r} must be whole numbers, as in --seeds 0 1 2.") from None
 
 # %% ../nbs/50_cli.ipynb #948a0ec0
 @app.command()
@@ -162,7 +173,8 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or a .safetensors file with its .json.")],
     data: Annotated[Path, typer.Option(help="Folder of the data set.")],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    tta: Annotated[Optional[int], typer.Option(help="Test-time views per face; 0 or 1 for the plain face. [default: as the run did]", min=0)] = None,
+    tta: Annotated[Optional[int], typer.Option(min=0,
+        help="Test-time views per face; 0 or 1 for the plain face. [default: as the run did]")] = None,
     skip_bad: SkipBad = False,
 ):
     """Judge saved weights on a split of a data set.
@@ -177,8 +189,10 @@ def evaluate(
 @app.command()
 def report(
     runs: Annotated[List[Path], typer.Argument(help="Folders of finished runs.")],
-    out: Annotated[Optional[Path], typer.Option(help="Page to write; an earlier report there is replaced. [default: RUN/report.html; of several runs report.html, here]")] = None,
-    data: Annotated[Optional[Path], typer.Option(help="Folder of the data set: adds accuracy by size (takes minutes where all faces have one) and the most wrong faces.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Page to write; an earlier report there is replaced. "
+        "[default: RUN/report.html; of several runs report.html, here]")] = None,
+    data: Annotated[Optional[Path], typer.Option(help="Folder of the data set: adds accuracy by size "
+        "(takes minutes where all faces have one) and the most wrong faces.")] = None,
 ):
     """One self-contained page about one or several runs.
 
@@ -192,13 +206,15 @@ def report(
 @app.command()
 def predict(
     paths: Annotated[List[str], typer.Argument(help="Pictures, folders, videos, or 'webcam'.")],
-    weights: Annotated[Optional[Path], typer.Option(help="Folder of a run, or a .safetensors file with its .json. [default: the weights that come with the package]")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="Folder of a run, or a .safetensors file with its .json. "
+        "[default: the weights that come with the package]")] = None,
     out: Annotated[Optional[Path], typer.Option(help="Results: a .csv, .json or .parquet file.")] = None,
     draw: Annotated[Optional[Path], typer.Option(help="Folder for copies of the pictures with their faces marked.")] = None,
     no_detect: Annotated[bool, typer.Option("--no-detect", help="The pictures are cropped faces already; look for none.")] = False,
     video: Annotated[bool, typer.Option("--video", help="Also read the videos in folders, and files of any name as videos.")] = False,
     every: Annotated[int, typer.Option(help="Of a video, take every n-th frame.", min=1)] = 1,
-    branches: Annotated[bool, typer.Option("--branches", help="Also what each branch of the network says: columns branch.NAME.CLASS in the results, and how often each agrees.")] = False,
+    branches: Annotated[bool, typer.Option("--branches", help="Also what each branch of the network says: "
+        "columns branch.NAME.CLASS in the results, and how often each agrees.")] = False,
     batch_size: Annotated[int, typer.Option(help="Faces judged together.", min=1)] = 64,
     urls: Annotated[bool, typer.Option("--urls", help="Also fetch addresses (https://...) from the web.")] = False,
 ):
@@ -210,7 +226,8 @@ def predict(
     from psr_fer.files import check_request
     check_request(paths, weights, out, draw, video or None, urls) # before torch, which takes its time
     from psr_fer.predict import predict_paths
-    with _stoppable(): done = predict_paths(paths, weights, out, draw, not no_detect, every, video or None, batch_size, urls, say=_say, branches=branches)
+    with _stoppable():
+        done = predict_paths(paths, weights, out, draw, not no_detect, every, video or None, batch_size, urls, say=_say, branches=branches)
     if done["broken"] and not done["pictures"]: raise typer.Exit(2) # nothing could be read
 
 # %% ../nbs/50_cli.ipynb #a2b01296
@@ -219,7 +236,8 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, a checkpoint, or default.")],
     format: Annotated[str, typer.Option(help="onnx, torch.export or safetensors.")] = "onnx",
     out: Annotated[Optional[Path], typer.Option(help="File to write. [default: beside the weights; of the shipped ones, here]")] = None,
-    int8: Annotated[Optional[Path], typer.Option(help="ONNX: folder of the data set, whose validation faces calibrate an int8 file beside the other; both are compared.")] = None,
+    int8: Annotated[Optional[Path], typer.Option(help="ONNX: folder of the data set, whose validation faces "
+        "calibrate an int8 file beside the other; both are compared.")] = None,
     table: Annotated[Optional[Path], typer.Option(help="CSV file for the comparison of --int8.", callback=_csv_file)] = None,
 ):
     """Write a model for other programs: pixels in, probabilities out, labels and normalisation inside.
@@ -233,7 +251,10 @@ def export(
     if table and not int8: raise ValueError("--table is for the comparison that --int8 makes; add --int8 DATA.")
     path = export_model(run, out, format)
     about = metadata(path)
-    _say(f"{path}: {path.stat().st_size/1e6:.2f} MB", f"\ntakes {about['input']}", f"\nof a photo: {about['preprocessing']}", f"\ngives {about['output']}: {', '.join(about['labels'])}")
+    _say(f"{path}: {path.stat().st_size/1e6:.2f} MB",
+         f"\ntakes {about['input']}",
+         f"\nof a photo: {about['preprocessing']}",
+         f"\ngives {about['output']}: {', '.join(about['labels'])}")
     if not int8: return
     compared = compare_on(run, path, int8, _say)
     _say(compared.round(3).to_string())
@@ -242,7 +263,8 @@ def export(
 # %% ../nbs/50_cli.ipynb #b27cc6f8
 @app.command("app")
 def page(
-    weights: Annotated[Optional[Path], typer.Option(help="Run folder or checkpoint. [default: the weights that come with the package]")] = None,
+    weights: Annotated[Optional[Path], typer.Option(
+        help="Run folder or checkpoint. [default: the weights that come with the package]")] = None,
     baseline: Annotated[Optional[Path], typer.Option(help="Run folder or checkpoint of a baseline to compare with.")] = None,
     port: Annotated[int, typer.Option(help="Port on this computer.", min=1, max=65535)] = 7860,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
@@ -262,7 +284,8 @@ def ship(
     data: Annotated[Path, typer.Option(help="Folder of its data set.")],
     out: Annotated[Path, typer.Option(help=".safetensors file to write; JSON and card go beside it.")] = Path("shipped.safetensors"),
     mix: Annotated[Optional[Path], typer.Option(help="Run that this one started from: ship weights between the two.")] = None,
-    share: Annotated[Optional[float], typer.Option(help="With --mix: share of the run, 0 to 1; without it, the shares are only compared on the validation faces.", min=0, max=1)] = None,
+    share: Annotated[Optional[float], typer.Option(help="With --mix: share of the run, 0 to 1; "
+        "without it, the shares are only compared on the validation faces.", min=0, max=1)] = None,
     table: Annotated[Optional[Path], typer.Option(help="CSV file for that comparison.", callback=_csv_file)] = None,
 ):
     """Store a run's weights as float16 with calibrated probabilities and a model card.
@@ -271,10 +294,15 @@ def ship(
     """
     _quiet()
     from psr_fer.cards import mix_table, ship as store
-    if mix is None and (share is not None or table): raise ValueError("--share and --table go with --mix START, the run that this one started from.")
-    if mix is None or share is not None: store(run, data, out, mix, 1. if share is None else share, _say); return
+    if mix is None and (share is not None or table):
+        raise ValueError("--share and --table go with --mix START, the run that this one started from.")
+    if mix is None or share is not None:
+        store(run, data, out, mix, 1. if share is None else share, _say)
+        return
     compared = mix_table(run, mix, data)
-    _say("WA on the validation faces, whole and reduced, in percent:", f"\n{(100*compared).round(2).to_string()}", "\nchoose a row and give its --share")
+    _say("WA on the validation faces, whole and reduced, in percent:",
+         f"\n{(100*compared).round(2).to_string()}",
+         "\nchoose a row and give its --share")
     if table: _write_csv(table, compared.reset_index())
 
 # %% ../nbs/50_cli.ipynb #b5f445a2
@@ -303,7 +331,8 @@ def train_sr(
 # %% ../nbs/50_cli.ipynb #3073c0bd
 @app.command()
 def reproduce(
-    names: Annotated[List[str], typer.Argument(help="Tables and figures: table2 ... table8, fig1 ... fig12, reduced; a wrong one lists them.")],
+    names: Annotated[List[str], typer.Argument(
+        help="Tables and figures: table2 ... table8, fig1 ... fig12, reduced; a wrong one lists them.")],
     data: Annotated[Path, typer.Option(help="Folder of the data set.")],
     recipe: Annotated[str, typer.Option(help="lite, paper or authors.")] = "lite",
     seeds: Annotated[str, typer.Option(metavar="0 1 2", help="One training per seed.")] = "0",
@@ -316,7 +345,8 @@ def reproduce(
     engine: Annotated[str, typer.Option(help="local, or ray: hand the trainings to a Ray cluster.")] = "local",
     cpus: Annotated[int, typer.Option(help="Processors of one Ray job.", min=1)] = 1,
     epochs: Annotated[int, typer.Option(help="fig2, fig11: epochs at each image size.", min=1)] = 20,
-    hours: Annotated[Optional[float], typer.Option(help="Time a few steps of each network here first, and train only what fits into so many hours (tables and fig10).", min=0)] = None,
+    hours: Annotated[Optional[float], typer.Option(help="Time a few steps of each network here first, "
+        "and train only what fits into so many hours (tables and fig10).", min=0)] = None,
 ):
     """Run what is missing of the paper's tables and figures and put ours beside the paper's.
 
@@ -324,13 +354,16 @@ def reproduce(
     """
     _quiet()
     from psr_fer.recipes import parse_sets
-    level, numbers = recipe, _seeds(seeds)
-    if level not in ("lite","paper","authors"): raise ValueError(f"--recipe {level!r} is none of lite, paper, authors.")
+    numbers = _seeds(seeds)
+    if recipe not in ("lite","paper","authors"): raise ValueError(f"--recipe {recipe!r} is none of lite, paper, authors.")
+    changes = tuple(parse_sets(sets or ()).items())
     from psr_fer.reproduce import reproduce as run
-    with _stoppable(): run(names, data, level, numbers, results, runs, out, tuple(parse_sets(sets or ()).items()), labels, dry_run, engine, cpus, epochs, hours, _say)
+    with _stoppable():
+        run(names, data, recipe, numbers, results, runs, out, changes, labels, dry_run, engine, cpus, epochs, hours, _say)
 
 # %% ../nbs/50_cli.ipynb #c845e711
-bench = typer.Typer(help="Measure speed on this machine.\n\nExample: psr-fer bench model --sizes 48 --ksteps 1 --batches 16 --seconds 1", no_args_is_help=True)
+_bench_help = "Measure speed on this machine.\n\nExample: psr-fer bench model --sizes 48 --ksteps 1 --batches 16 --seconds 1"
+bench = typer.Typer(help=_bench_help, no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
 @bench.command()
@@ -370,7 +403,8 @@ def bench_model(
     def numbers(name, text):
         try: return tuple(int(o) for o in text.split(","))
         except ValueError: raise ValueError(f"--{name} {text!r} must be whole numbers with commas, as in --{name} 96,100.") from None
-    table = measure(arch, numbers("sizes", sizes), numbers("ksteps", ksteps), numbers("batches", batches), compiled=compiled, seconds=seconds, log=_say)
+    table = measure(arch, numbers("sizes", sizes), numbers("ksteps", ksteps), numbers("batches", batches),
+        compiled=compiled, seconds=seconds, log=_say)
     if out: _write_csv(out, table)
 
 # %% ../nbs/50_cli.ipynb #5679944a

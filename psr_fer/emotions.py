@@ -26,18 +26,21 @@ ORDERS = { # position = class number of the source; None = no such number
 _spellings = {"happy": "happiness", "sad": "sadness", "angry": "anger", "disgusted": "disgust", "fearful": "fear", "afraid": "fear",
               "surprised": "surprise", "suprise": "surprise", "contemptuous": "contempt", "natural": "neutral"}
 
+def _named(name): # the spelling `name` as `EMOTIONS` has it, where it is one of them
+    low = str(name).strip().lower()
+    return _spellings.get(low, low)
+
 def emotion(name:str # a class name in any common spelling or case ("Happy", "anger", "Suprise")
            )->str: # the name in `EMOTIONS`
     "The name in `EMOTIONS` that `name` stands for; ValueError when there is none."
-    low = str(name).strip().lower()
-    found = _spellings.get(low, low)
+    found = _named(name)
     if found not in EMOTIONS: raise ValueError(f"{name!r} is not an expression that psr_fer knows; use one of {', '.join(EMOTIONS)}.")
     return found
 
 def is_emotion(name:str # any text
               )->bool: # True when `emotion(name)` would succeed
     "Whether `name` is a spelling of one of `EMOTIONS`."
-    return _spellings.get(str(name).strip().lower(), str(name).strip().lower()) in EMOTIONS
+    return _named(name) in EMOTIONS
 
 # %% ../nbs/00_emotions.ipynb #f32677bc
 def from_code(code:int, # class number as the source counts
@@ -55,20 +58,30 @@ def reorder(classes, # names in the order that one side uses
             to # names in the order that the other side uses
            )->list: # for each of `to`, its position in `classes`, or None where `classes` lacks it
     "Positions that take a vector in the order `classes` to the order `to`, by name."
-    classes = [emotion(o) for o in classes]
-    return [classes.index(emotion(o)) if emotion(o) in classes else None for o in to]
+    classes, to = [emotion(o) for o in classes], [emotion(o) for o in to]
+    return [classes.index(o) if o in classes else None for o in to]
 
 # %% ../nbs/00_emotions.ipynb #353af54d
-_prior = np.array([ # Eq. 5 over the 25,371 training rows of fer2013new.csv; rows: label, columns: share of votes, both in the order of EMOTIONS
-    [0.7772673979152266, 0.03260977517622028, 0.01744665049482324, 0.1140910369315686, 0.02622352300093156, 0.007186318972033311, 0.004403795109775192, 0.02077150239940926],
-    [0.04284167018318356, 0.9176178574133403, 0.02322129169777418, 0.004815734519211017, 0.004216574155224467, 0.00196924941301219, 0.001755012388959216, 0.003562610229276901],
-    [0.05835396875422064, 0.03577469121906561, 0.7872541883651325, 0.0103703620328266, 0.01431948133807579, 0.003014522333778554, 0.08851319916557811, 0.002399586791329619],
-    [0.1702551559952288, 0.01329189262402263, 0.008631701230979222, 0.7477709013810194, 0.02280788806059573, 0.01123678768083102, 0.01592341673569116, 0.01008225629164258],
-    [0.07478110848364002, 0.0253504582618508, 0.06021467983493307, 0.03192435201928892, 0.7405513438741361, 0.03493802259625059, 0.02325118622586988, 0.008988848704038571],
-    [0.08958982346832807, 0.01744548286604362, 0.01691143747218514, 0.08862928348909653, 0.1251520545913068, 0.620812935766207, 0.00778816199376947, 0.03367082035306335],
-    [0.04281512605042019, 0.01223856209150326, 0.1694825708061004, 0.07255680049797705, 0.02722766884531587, 0.01304466230936818, 0.6589635854341729, 0.003671023965141613],
-    [0.1479330572808833, 0.02217391304347826, 0.009889579020013802, 0.04292270531400966, 0.03355072463768117, 0.05992408557625949, 0.005507246376811594, 0.6780986887508627]])
+# Eq. 5 over the 25,371 training rows of fer2013new.csv; rows: label, columns: share of votes, both in the order of EMOTIONS
+_prior = np.array([
+    [0.7772673979152266, 0.03260977517622028, 0.01744665049482324, 0.1140910369315686,
+     0.02622352300093156, 0.007186318972033311, 0.004403795109775192, 0.02077150239940926], # neutral
+    [0.04284167018318356, 0.9176178574133403, 0.02322129169777418, 0.004815734519211017,
+     0.004216574155224467, 0.00196924941301219, 0.001755012388959216, 0.003562610229276901], # happiness
+    [0.05835396875422064, 0.03577469121906561, 0.7872541883651325, 0.0103703620328266,
+     0.01431948133807579, 0.003014522333778554, 0.08851319916557811, 0.002399586791329619], # surprise
+    [0.1702551559952288, 0.01329189262402263, 0.008631701230979222, 0.7477709013810194,
+     0.02280788806059573, 0.01123678768083102, 0.01592341673569116, 0.01008225629164258], # sadness
+    [0.07478110848364002, 0.0253504582618508, 0.06021467983493307, 0.03192435201928892,
+     0.7405513438741361, 0.03493802259625059, 0.02325118622586988, 0.008988848704038571], # anger
+    [0.08958982346832807, 0.01744548286604362, 0.01691143747218514, 0.08862928348909653,
+     0.1251520545913068, 0.620812935766207, 0.00778816199376947, 0.03367082035306335], # disgust
+    [0.04281512605042019, 0.01223856209150326, 0.1694825708061004, 0.07255680049797705,
+     0.02722766884531587, 0.01304466230936818, 0.6589635854341729, 0.003671023965141613], # fear
+    [0.1479330572808833, 0.02217391304347826, 0.009889579020013802, 0.04292270531400966,
+     0.03355072463768117, 0.05992408557625949, 0.005507246376811594, 0.6780986887508627]]) # contempt
 
+# %% ../nbs/00_emotions.ipynb #a85e3d3b
 def prior(classes=EMOTIONS, # names of the classes, in the order of the model's outputs
           dtype=np.float32 # type of the result
          )->np.ndarray: # (C,C) in [0,1]: row k = how faces labelled classes[k] are judged; each row sums to 1
@@ -79,17 +92,26 @@ def prior(classes=EMOTIONS, # names of the classes, in the order of the model's 
     return (d/d.sum(1, keepdims=True)).astype(dtype)
 
 # %% ../nbs/00_emotions.ipynb #5d837281
-_t3 = dict(anger=(2054,271,284,705,162,24882,500), disgust=(107,15,23,717,160,3803,500), fear=(510,78,60,281,74,6378,500),
-           happiness=(7335,895,872,4772,1185,134415,500), neutral=(9030,1102,1207,2524,680,74874,500), sadness=(3047,384,348,1982,478,25459,500),
-           surprise=(3173,402,417,1290,329,14090,500), contempt=(115,13,14,0,0,3750,500))
-_t3_columns = (("ferplus","train"), ("ferplus","test"), ("ferplus","valid"), ("rafdb","train"), ("rafdb","test"), ("affectnet","train"), ("affectnet","valid"))
+_t3_columns = (("ferplus","train"), ("ferplus","test"), ("ferplus","valid"), ("rafdb","train"), ("rafdb","test"),
+               ("affectnet","train"), ("affectnet","valid"))
+_t3 = { # emotion -> images, in the order of these columns
+    "anger":     (2054,  271,  284,  705,  162,  24882, 500),
+    "disgust":   ( 107,   15,   23,  717,  160,   3803, 500),
+    "fear":      ( 510,   78,   60,  281,   74,   6378, 500),
+    "happiness": (7335,  895,  872, 4772, 1185, 134415, 500),
+    "neutral":   (9030, 1102, 1207, 2524,  680,  74874, 500),
+    "sadness":   (3047,  384,  348, 1982,  478,  25459, 500),
+    "surprise":  (3173,  402,  417, 1290,  329,  14090, 500),
+    "contempt":  ( 115,   13,   14,    0,    0,   3750, 500),
+}
 TABLE3 = {col: {e: _t3[e][i] for e in EMOTIONS if _t3[e][i]} for i,col in enumerate(_t3_columns)} # (data set, split) -> emotion -> images
 IMAGENET_STATS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225) # mean and sd of RGB in [0,1], as fastai and torchvision have them
 
 # %% ../nbs/00_emotions.ipynb #c55250a1
 PAPER_RATES = dict(stn=1e-4, sr=1e-4, low=1e-3, shared=1e-3, head=1e-3) # Section V-A; SR is pre-trained, so it goes as carefully as the STN
 AUTHORS_RATES = dict( # what the authors' code uses
-    ferplus=dict(stn=1e-5, sr=1e-5, low=1e-3, shared=5e-4, head=5e-4), rafdb=dict(stn=1e-5, sr=1e-5, low=1e-3, shared=5e-3, head=5e-3))
+    ferplus=dict(stn=1e-5, sr=1e-5, low=1e-3, shared=5e-4, head=5e-4),
+    rafdb  =dict(stn=1e-5, sr=1e-5, low=1e-3, shared=5e-3, head=5e-3))
 
 AUGMENTS = { # name -> arguments of FERAugment: degrees, magnification, share of half the image, share of the range, probability
     "ferplus": dict(rotate=30., zoom=1.2, warp=.2, lighting=.2), # authors' recipe for FER+

@@ -8,12 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .emotions import EMOTIONS
+from .models.psr import _plain
 
 # %% ../nbs/15_losses.ipynb #9bd68e19
-def _plain(x):
-    "`x` without fastai's tensor type, which slows every operation down."
-    return x if type(x) is Tensor or torch.compiler.is_compiling() else x.as_subclass(Tensor)
-
 def _share(name, x):
     if not 0 <= x <= 1: raise ValueError(f"{name}={x!r}; it is the weight of the label itself and must be from 0 to 1.")
     return x
@@ -85,12 +82,14 @@ def check_prior(prior:Tensor, # (C,C), row k: how class k is seen
                 names=None    # names of the classes, for the message; default: the eight expressions if C is 8
                ):
     "Raise ValueError, with the row's name, if `prior` is none that Eq. 4 can use."
-    if prior.ndim != 2 or prior.shape[0] != prior.shape[1]: raise ValueError(f"The prior has shape {tuple(prior.shape)}; it must be square, a row and a column per class.")
+    if prior.ndim != 2 or prior.shape[0] != prior.shape[1]:
+        raise ValueError(f"The prior has shape {tuple(prior.shape)}; it must be square, a row and a column per class.")
+    if names is None: names = EMOTIONS if len(prior) == len(EMOTIONS) else range(len(prior))
     for i, row in enumerate(prior):
-        name = names[i] if names is not None else EMOTIONS[i] if len(prior) == len(EMOTIONS) else i
-        if not (row >= 0).all(): raise ValueError(f"Row {name!r} of the prior holds {row.min().item():.4g}; it must hold shares from 0 to 1.")
-        if not abs(row.sum().item() - 1) < 1e-3: raise ValueError(f"Row {name!r} of the prior sums to {row.sum().item():.4f}; each row must sum to 1, so divide it by its sum.")
-        if row[i] < row.max(): raise ValueError(f"Row {name!r} of the prior is largest in column {row.argmax().item()}; its own, column {i}, must be the largest.")
+        where, total, top = f"Row {names[i]!r} of the prior", row.sum().item(), row.argmax().item()
+        if not (row >= 0).all(): raise ValueError(f"{where} holds {row.min().item():.4g}; it must hold shares from 0 to 1.")
+        if not abs(total - 1) < 1e-3: raise ValueError(f"{where} sums to {total:.4f}; each row must sum to 1, so divide it by its sum.")
+        if row[i] < row[top]: raise ValueError(f"{where} is largest in column {top}; its own, column {i}, must be the largest.")
 
 # %% ../nbs/15_losses.ipynb #9554bc14
 class PDLSLoss(LSLoss):

@@ -36,7 +36,8 @@ def judge(scores, # (N,C) scores or log-probabilities; the largest wins
     conf = skm.confusion_matrix(targ, pred, labels=range(len(classes)))
     n = conf.sum(1)
     recall = {c: float(conf[i,i]/n[i]) if n[i] else None for i,c in enumerate(classes)}
-    return dict(n=int(len(targ)), wa=float(_wa(targ, pred)), ua=float(_ua(targ, pred)), macro_f1=float(_macro_f1(targ, pred)), recall=recall, confusion=conf.tolist())
+    means = dict(wa=float(_wa(targ, pred)), ua=float(_ua(targ, pred)), macro_f1=float(_macro_f1(targ, pred)))
+    return dict(n=len(targ), **means, recall=recall, confusion=conf.tolist())
 
 # %% ../nbs/16_metrics.ipynb #91f6b2cb
 def recall_table(results # dict from name to what `judge` returned

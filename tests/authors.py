@@ -100,7 +100,9 @@ def vgg(x, sd, first, stop):
     for i, kind, _, _ in vgg_layers():
         if not first <= i < stop: continue
         k = str(i - first)
-        x = {"conv": lambda: _conv(x, sd, k, padding=1), "bn": lambda: _norm(x, sd, k), "relu": lambda: F.relu(x), "pool": lambda: F.max_pool2d(x, 2)}[kind]()
+        if kind == "conv": x = _conv(x, sd, k, padding=1)
+        elif kind == "bn": x = _norm(x, sd, k)
+        else: x = {"relu": F.relu, "pool": lambda o: F.max_pool2d(o, 2)}[kind](x)
     return x
 
 
@@ -143,4 +145,5 @@ def forward(sd, x, multiples, cut):
     return dict(stn=image, sr=sr, branches=scores, fused=scores.softmax(1).mean(2))
 
 
-def inputs(seed, batch, size): return torch.from_numpy(np.random.RandomState(seed).standard_normal((batch, 3, size, size)).astype(np.float32))
+def inputs(seed, batch, size):
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal((batch, 3, size, size)).astype(np.float32))

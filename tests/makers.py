@@ -59,10 +59,12 @@ def rafdb_list(dest, counts=RAFDB, base="", pictures="Image/aligned", boxes=Fals
 
 def rafdb_lists(dest, counts=RAFDB, codes=None):
     "Two lists with an order of their own."
-    codes, faces, link = codes or {o: i for i,o in enumerate(("anger","disgust","fear","sadness","happiness","surprise","neutral"))}, mixed(counts), picture(dest)
+    order = ("anger","disgust","fear","sadness","happiness","surprise","neutral")
+    codes, faces, link = codes or {o: i for i,o in enumerate(order)}, mixed(counts), picture(dest)
     (Path(dest)/"Image/aligned_224").mkdir(parents=True)
     for split,i,_ in faces: link(f"{dest}/Image/aligned_224/{raf_name(split,i)}_aligned.jpg")
-    for s in ("train","test"): write(Path(dest)/f"EmoLabel/{s}.txt", [f"{raf_name(split,i)}_aligned.jpg {codes[o]}" for split,i,o in faces if split == s])
+    for s in ("train","test"):
+        write(Path(dest)/f"EmoLabel/{s}.txt", [f"{raf_name(split,i)}_aligned.jpg {codes[o]}" for split,i,o in faces if split == s])
     return Path(dest)
 
 def rafdb_meta(dest, counts=RAFDB, folds=5, folder="aligned"):
@@ -74,7 +76,8 @@ def rafdb_meta(dest, counts=RAFDB, folds=5, folder="aligned"):
         *(f"{raf_name(split,i)}.jpg,{o.title()},{split == 'test'},{i % folds + 1 if split == 'train' else ''}" for split,i,o in faces)])
     return Path(dest)
 
-def rafdb_folders(dest, counts=RAFDB, codes=RAFDB_CODE, splits=("train","test"), csvs=False, key=False, end="_aligned.jpg", name=raf_name, base=""):
+def rafdb_folders(dest, counts=RAFDB, codes=RAFDB_CODE, splits=("train","test"), csvs=False, key=False, end="_aligned.jpg",
+                  name=raf_name, base=""):
     "Class folders; `splits` are their names, `codes` what each class is called."
     base, faces, link = Path(dest)/base, mixed(counts), picture(dest)
     named = dict(zip(counts, splits))
@@ -82,7 +85,8 @@ def rafdb_folders(dest, counts=RAFDB, codes=RAFDB_CODE, splits=("train","test"),
         for o in counts[split]: (base/named[split]/str(codes[o])).mkdir(parents=True)
     for split,i,o in faces: link(f"{base}/{named[split]}/{codes[o]}/{name(split,i)}{end}")
     if csvs:
-        for s in counts: write(Path(dest)/f"{s}_labels.csv", ["image,label", *(f"{name(split,i)}{end},{codes[o]}" for split,i,o in faces if split == s)])
+        for s in counts:
+            write(Path(dest)/f"{s}_labels.csv", ["image,label", *(f"{name(split,i)}{end},{codes[o]}" for split,i,o in faces if split == s)])
     if key: write(base/"list_patition_label.txt", [f"{raf_name(split,i)}.jpg {RAFDB_CODE[o]}" for split,i,o in faces])
     return Path(dest)
 
@@ -91,7 +95,8 @@ def rafdb_csv(dest, counts=RAFDB):
     faces, link = mixed(counts), picture(dest)
     for s in counts:
         (Path(dest)/s).mkdir()
-        write(Path(dest)/f"{s}_labels.csv", ["image,label", *(f"{raf_name(split,i)}_aligned.jpg,{RAFDB_CODE[o]}" for split,i,o in faces if split == s)])
+        write(Path(dest)/f"{s}_labels.csv",
+            ["image,label", *(f"{raf_name(split,i)}_aligned.jpg,{RAFDB_CODE[o]}" for split,i,o in faces if split == s)])
     for split,i,_ in faces: link(f"{dest}/{split}/{raf_name(split,i)}_aligned.jpg")
     return Path(dest)
 
@@ -150,7 +155,9 @@ def _release_pictures(dest, faces, files, val): # pictures of the 2021 release, 
 def affectnet_phase(dest, counts=AFFECTNET, files=True):
     "affectnet.csv."
     faces = mixed(counts); _release_pictures(dest, faces, files, "val_set")
-    write(Path(dest)/"affectnet.csv", ["phase,img_path,label", *(f"{'train' if s == 'train' else 'val'},{'train' if s == 'train' else 'val'}_set/images/{i}.jpg,{AFFECTNET_CODE[o]}" for s,i,o in faces)])
+    phase = {s: "train" if s == "train" else "val" for s in counts}
+    rows = [f"{phase[s]},{phase[s]}_set/images/{i}.jpg,{AFFECTNET_CODE[o]}" for s,i,o in faces]
+    write(Path(dest)/"affectnet.csv", ["phase,img_path,label", *rows])
     return Path(dest)
 
 def affectnet_lists(dest, counts=AFFECTNET, files=True, codes=AFFECTNET_CODE, n=8):
@@ -164,7 +171,8 @@ def affectnet_numbers(dest, counts=AFFECTNET, files=True):
     "train_set_annotation_without_lnd.csv."
     faces = mixed(counts); _release_pictures(dest, faces, files, "val_set")
     for s,part in (("train","train"), ("test","val")):
-        write(Path(dest)/f"affectnet_annotations/{part}_set_annotation_without_lnd.csv", ["number,exp,val,aro", *(f"{i},{AFFECTNET_CODE[o]},0.1,-0.2" for split,i,o in faces if split == s)])
+        write(Path(dest)/f"affectnet_annotations/{part}_set_annotation_without_lnd.csv",
+            ["number,exp,val,aro", *(f"{i},{AFFECTNET_CODE[o]},0.1,-0.2" for split,i,o in faces if split == s)])
     return Path(dest)
 
 def affectnet_folders(dest, counts=AFFECTNET, codes=AFFECTNET_CODE, splits=("train","val"), own_names=False):
@@ -186,7 +194,8 @@ def affectnet_yolo(dest, counts, yaml=False):
     for split,i,o in mixed(counts):
         link(f"{base}/{split}/images/image{i:07}.jpg")
         (base/split/f"labels/image{i:07}.txt").write_text(f"{ALPHABETICAL[o]} 0.5 0.5 1.0 0.9\n")
-    if yaml: write(base/"data.yaml", ["train: train/images", f"nc: {len(EMOTIONS)}", f"names: {[o.title() for o in ORDERS['alphabetical']]}"])
+    if yaml:
+        write(base/"data.yaml", ["train: train/images", f"nc: {len(EMOTIONS)}", f"names: {[o.title() for o in ORDERS['alphabetical']]}"])
     return Path(dest)
 
 def affectnet_labels(dest, n=10, off=3):

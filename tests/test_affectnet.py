@@ -9,7 +9,8 @@ from psr_fer.emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3
 import makers as m
 
 SMALL, SMALL7 = m.few(EMOTIONS), m.few(EMOTIONS7)
-RELEASED = {"train": dict(TABLE3["affectnet","train"], happiness=134_416), "test": m.AFFECTNET["test"]} # the original list has one more than Table 3
+# the original list has one more than Table 3
+RELEASED = {"train": dict(TABLE3["affectnet","train"], happiness=134_416), "test": m.AFFECTNET["test"]}
 TRAIN7 = {o: n for o,n in TABLE3["affectnet","train"].items() if o != "contempt"}
 RAFDB_ORDER7 = {o: i - 1 for o,i in m.RAFDB_CODE.items()} # seven-class lists that count in RAF-DB's order
 small_is_no_benchmark = pytest.mark.filterwarnings("ignore:this is not the AffectNet benchmark")
@@ -21,7 +22,8 @@ def no_contempt(counts): return {s: {o: n for o,n in c.items() if o != "contempt
 # official counts; files are looked at in the small copies below
 
 FULL = {
-    "original lists": (m.affectnet_original, RELEASED, dict(others={"train": {8: 33_088, 9: 11_645, 10: 82_415}, "test": {8: 500, 9: 500, 10: 500}})),
+    "original lists": (m.affectnet_original, RELEASED,
+        dict(others={"train": {8: 33_088, 9: 11_645, 10: 82_415}, "test": {8: 500, 9: 500, 10: 500}})),
     "affectnet.csv": (m.affectnet_phase, m.AFFECTNET, {}),
     "8-class lists": (m.affectnet_lists, m.AFFECTNET, {}),
     "number and exp": (m.affectnet_numbers, m.AFFECTNET, {}),
@@ -39,7 +41,8 @@ def test_official_counts(layout, tmp_path):
         t = affectnet_table(make(tmp_path, counts, **options), check_files=False)
     c = class_counts(t)
     assert (c["train"] + c["valid"]).to_dict() == counts["train"] and c["test"].eq(500).all() and len(c) == 8
-    assert (c["train"] + c["valid"]).drop("happiness").to_dict() == {o: n for o,n in TABLE3["affectnet","train"].items() if o != "happiness"}
+    paper = {o: n for o,n in TABLE3["affectnet","train"].items() if o != "happiness"}
+    assert (c["train"] + c["valid"]).drop("happiness").to_dict() == paper
     assert (c["valid"]/(c["train"] + c["valid"]) - .05).abs().max() < 5e-4 # stratified
     assert t.attrs["classes"] == EMOTIONS and t.attrs["dataset"] == "affectnet" and is_affectnet(tmp_path)
     assert ("told by their counts" in t.attrs["layout"]) == (layout != "class folders, own names")
@@ -61,7 +64,8 @@ LAYOUTS = {
     "original": (m.affectnet_original, {}), "original, lists at the top": (m.affectnet_original, dict(folder="")),
     "npy": (m.affectnet_npy, {}), "npy, text in valid_set": (m.affectnet_npy, dict(text=True, val="valid_set")),
     "phase": (m.affectnet_phase, {}), "lists": (m.affectnet_lists, {}), "numbers": (m.affectnet_numbers, {}),
-    "own names": (m.affectnet_folders, dict(own_names=True)), "own names, by name": (m.affectnet_folders, dict(own_names=True, codes={o: o for o in EMOTIONS}, splits=("train","valid"))),
+    "own names": (m.affectnet_folders, dict(own_names=True)),
+    "own names, by name": (m.affectnet_folders, dict(own_names=True, codes={o: o for o in EMOTIONS}, splits=("train","valid"))),
     "folders by name": (m.affectnet_folders, dict(codes={o: o.title() for o in EMOTIONS}, splits=("Train","Test"))),
 }
 
@@ -106,23 +110,29 @@ def test_seven_classes_keep_their_numbers(tmp_path):
 
 # what numbers mean
 
-@pytest.mark.parametrize("codes, classes", [(m.AFFECTNET_CODE, "affectnet"), (m.ALPHABETICAL, "alphabetical"), (m.ALPHABETICAL, ",".join(ORDERS["alphabetical"]))])
+@pytest.mark.parametrize("codes, classes",
+    [(m.AFFECTNET_CODE, "affectnet"), (m.ALPHABETICAL, "alphabetical"), (m.ALPHABETICAL, ",".join(ORDERS["alphabetical"]))])
 def test_digit_folders_are_refused_unless_settled(codes, classes, tmp_path):
     root = m.affectnet_folders(tmp_path, SMALL, codes)
-    with pytest.raises(DataError, match="numbered 0 to 7, which copies of AffectNet do in different orders, and the counts do not tell which; pass classes="): affectnet_table(root)
+    with pytest.raises(DataError, match="numbered 0 to 7, which copies of AffectNet do in different orders, "
+                                        "and the counts do not tell which; pass classes="):
+        affectnet_table(root)
     t = affectnet_table(root, classes=classes, valid_share=0)
     assert counts_of(t) == SMALL and t.loc[t["path"].str.startswith(f"train/{codes['fear']}/"), "label"].eq("fear").all()
 
 def test_seven_class_lists_are_refused_unless_settled(tmp_path):
     root = m.affectnet_lists(tmp_path, SMALL7, codes=RAFDB_ORDER7, n=7)
-    with pytest.raises(DataError, match="numbered 0 to 6, which copies of AffectNet do in different orders"): affectnet_table(root, n_classes=7)
+    with pytest.raises(DataError, match="numbered 0 to 6, which copies of AffectNet do in different orders"):
+        affectnet_table(root, n_classes=7)
     t = affectnet_table(root, n_classes=7, classes="rafdb", valid_share=0)
     assert counts_of(t) == SMALL7
     with pytest.raises(DataError, match="there is no face of contempt in it; pass n_classes=7"): affectnet_table(root, classes="rafdb")
 
 def test_the_release_wins_over_lists_derived_from_it(tmp_path):
     m.affectnet_lists(tmp_path, SMALL7, codes=RAFDB_ORDER7, n=7)
-    m.affectnet_npy(tmp_path/"x", SMALL); shutil.copytree(tmp_path/"x/train_set/annotations", tmp_path/"train_set/annotations"); shutil.copytree(tmp_path/"x/val_set/annotations", tmp_path/"valid_set/annotations")
+    m.affectnet_npy(tmp_path/"x", SMALL)
+    shutil.copytree(tmp_path/"x/train_set/annotations", tmp_path/"train_set/annotations")
+    shutil.copytree(tmp_path/"x/val_set/annotations", tmp_path/"valid_set/annotations")
     assert affectnet_layout(tmp_path).name == "npy"
 
 # copies on Kaggle: not the benchmark
@@ -131,11 +141,15 @@ def test_the_release_wins_over_lists_derived_from_it(tmp_path):
 def test_yolo(tmp_path):
     counts = dict(SMALL, valid=dict.fromkeys(EMOTIONS, 3))
     root = m.affectnet_yolo(tmp_path/"a", counts)
-    with pytest.raises(DataError, match="pass classes= with the names in the order of the numbers, or the name of a known order: classes='alphabetical' for the copy on Kaggle"): affectnet_table(root)
-    with pytest.warns(UserWarning, match=r"this is not the AffectNet benchmark: 104 \+ 40 faces; Table 3 has 287,651 \+ 4,000, so accuracies on it cannot be compared"):
+    with pytest.raises(DataError, match="pass classes= with the names in the order of the numbers, or the name of a known order: "
+                                        "classes='alphabetical' for the copy on Kaggle"):
+        affectnet_table(root)
+    with pytest.warns(UserWarning, match=r"this is not the AffectNet benchmark: 104 \+ 40 faces; Table 3 has 287,651 \+ 4,000, "
+                                         "so accuracies on it cannot be compared"):
         t = affectnet_table(root, classes="alphabetical")
     assert counts_of(t) == counts and "the validation split is the copy's own." in t.attrs["notes"] and is_affectnet(root)
-    with pytest.warns(UserWarning): assert counts_of(affectnet_table(m.affectnet_yolo(tmp_path/"b", counts, yaml=True))) == counts # data.yaml names the classes
+    # data.yaml names the classes
+    with pytest.warns(UserWarning): assert counts_of(affectnet_table(m.affectnet_yolo(tmp_path/"b", counts, yaml=True))) == counts
 
 def test_yolo_without_test(tmp_path):
     counts = {"train": SMALL["train"], "valid": SMALL["test"]}
@@ -144,7 +158,9 @@ def test_yolo_without_test(tmp_path):
 
 def test_folders_against_labels_csv(tmp_path):
     root = m.affectnet_labels(tmp_path)
-    with pytest.raises(DataError, match=r"labels.csv: folders and labels.csv name different expressions for 3 of 80 pictures; pass classes='csv' to believe the list, or classes='folders'"): affectnet_table(root)
+    with pytest.raises(DataError, match="labels.csv: folders and labels.csv name different expressions for 3 of 80 pictures; "
+                                        "pass classes='csv' to believe the list, or classes='folders'"):
+        affectnet_table(root)
     count = lambda o: affectnet_table(root, classes=o, valid_share=.2)["label"].value_counts()
     assert count("csv")["surprise"] == 13 and count("folders")["surprise"] == 10
     t = affectnet_table(root, classes="csv", valid_share=.2)
@@ -156,7 +172,8 @@ def test_folders_against_labels_csv(tmp_path):
 
 def test_npy_values(tmp_path):
     f = tmp_path/"1_exp.npy"
-    for a in (np.array("7"), np.array(["7"]), np.array(b"7"), np.int64(7), np.float32(7), np.array([[7]], np.uint8), np.array("7", dtype=">U3")):
+    for a in (np.array("7"), np.array(["7"]), np.array(b"7"), np.int64(7), np.float32(7), np.array([[7]], np.uint8),
+              np.array("7", dtype=">U3")):
         np.save(f, a); assert float(read_exp(f)) == 7 == int(np.load(f).astype(float).item())
     np.lib.format.write_array(f.open("wb"), np.array(7), version=(2,0)); assert read_exp(f) == "7"
 
@@ -186,39 +203,65 @@ def picture_of(d): return d/"Manually_Annotated_Images"/(d/LIST).read_text().spl
 def note(d): return d/"train_set/annotations/5_exp.npy"
 
 BROKEN = {
-    "column missing": (m.affectnet_original, lambda d: edit(d/LIST, 0, lambda o: o.replace("expression", "emotion")), r"training.csv, row 1: column expression missing; needed are subDirectory_filePath, face_x", None),
-    "unknown class": (*in_list(cells(6, "11")), r"training.csv, row 4: .* has the label '11', which is none of the class numbers 0 to 7\.", 1),
+    "column missing": (m.affectnet_original, lambda d: edit(d/LIST, 0, lambda o: o.replace("expression", "emotion")),
+        r"training.csv, row 1: column expression missing; needed are subDirectory_filePath, face_x", None),
+    "unknown class": (*in_list(cells(6, "11")),
+        r"training.csv, row 4: .* has the label '11', which is none of the class numbers 0 to 7\.", 1),
     "half a class": (*in_list(cells(6, "2.5")), r"training.csv, row 4: .* has the label '2.5'", 1),
     "no class": (*in_list(cells(6, "")), r"training.csv, row 4: .* has the label '', which is none", 1),
     "empty box": (*in_list(boxed(4, 5, 0, 31)), r"training.csv, row 4: the face box is empty; width and height must be at least 1\.", 1),
     "box without numbers": (*in_list(boxed("x", 5, 30, 31)), r"training.csv, row 4: the face box is not four numbers\.", 1),
-    "box outside the picture": (*in_list(boxed(4, 5, 30, 36)), r"training.csv, row 4: .* has a face box \(4, 5, 34, 41\) outside its 40 x 40 pixels\.", 1),
+    "box outside the picture": (*in_list(boxed(4, 5, 30, 36)),
+        r"training.csv, row 4: .* has a face box \(4, 5, 34, 41\) outside its 40 x 40 pixels\.", 1),
     "box left of the picture": (*in_list(boxed(-4, 5, 30, 30)), r"training.csv, row 4: .* has a face box \(-4, 5, 26, 35\) outside", 1),
-    "path out of the folder": (*in_list(cells(0, "../../etc/x.jpg")), r"training.csv, row 4: Manually_Annotated_Images/../../etc/x.jpg leads out of the data folder; paths must stay inside it\.", 1),
+    "path out of the folder": (*in_list(cells(0, "../../etc/x.jpg")),
+        r"training.csv, row 4: Manually_Annotated_Images/../../etc/x.jpg leads out of the data folder; paths must stay inside it\.", 1),
     "absolute path": (*in_list(cells(0, "/etc/x.jpg")), r"training.csv, row 4: /etc/x.jpg leads out of the data folder", 1),
     "drive of Windows": (*in_list(cells(0, "C:\\faces\\x.jpg")), r"training.csv, row 4: C:/faces/x.jpg leads out of the data folder", 1),
-    "name that is no picture's": (*in_list(cells(0, "1/x.csv")), r"training.csv, row 4: Manually_Annotated_Images/1/x.csv is no picture file\.", 1),
-    "row twice": (m.affectnet_original, lambda d: append(d/LIST, (d/LIST).read_text().splitlines()[3]), r"training.csv, row 82: .* stands a second time; delete this row\.", 1),
-    "face with two labels": (m.affectnet_original, lambda d: append(d/LIST, cells(6, "0")((d/LIST).read_text().splitlines()[first_not_neutral(d)])), r"stands more than once, with different labels or splits\.", 2),
-    "broken line": (m.affectnet_original, lambda d: append(d/LIST, "a," + ",".join("123456789") + ",b"), r"training.csv, row 82: the line has 11 cells instead of 9\.", 1),
-    "half a line": (m.affectnet_original, lambda d: append(d/LIST, "3/x.jpg,4,5"), r"training.csv, row 82: the line has 3 cells instead of 9\.", 1),
+    "name that is no picture's": (*in_list(cells(0, "1/x.csv")),
+        r"training.csv, row 4: Manually_Annotated_Images/1/x.csv is no picture file\.", 1),
+    "row twice": (m.affectnet_original, lambda d: append(d/LIST, (d/LIST).read_text().splitlines()[3]),
+        r"training.csv, row 82: .* stands a second time; delete this row\.", 1),
+    "face with two labels": (m.affectnet_original,
+        lambda d: append(d/LIST, cells(6, "0")((d/LIST).read_text().splitlines()[first_not_neutral(d)])),
+        r"stands more than once, with different labels or splits\.", 2),
+    "broken line": (m.affectnet_original, lambda d: append(d/LIST, "a," + ",".join("123456789") + ",b"),
+        r"training.csv, row 82: the line has 11 cells instead of 9\.", 1),
+    "half a line": (m.affectnet_original, lambda d: append(d/LIST, "3/x.jpg,4,5"),
+        r"training.csv, row 82: the line has 3 cells instead of 9\.", 1),
     "missing picture": (m.affectnet_original, lambda d: picture_of(d).unlink(), r"training.csv, row 4: .* is missing on disk\.", 1),
-    "unreadable picture": (m.affectnet_original, lambda d: anew(picture_of(d), b"no picture"), r"training.csv, row 4: .* is not a picture that can be read", 1),
-    "picture cut off": (m.affectnet_original, lambda d: anew(picture_of(d), picture_of(d).read_bytes()[:-20]), r"training.csv, row 4: .* ends in the middle", 1),
-    "no text": (m.affectnet_original, lambda d: (d/LIST).write_bytes(b"subDirectory_filePath,expression\n\xff\xfe,1\n"), r"training.csv: is not UTF-8 text; save it as plain csv\.", None),
-    "empty list": (m.affectnet_original, lambda d: (d/LIST).write_text(""), r"training.csv: is empty; needed are the columns subDirectory_filePath", None),
-    "no validation rows": (m.affectnet_phase, lambda d: edit_all(d/"affectnet.csv", lambda o: not o.startswith("val,")), r"split test is empty; every split needs at least one face\.", None),
-    "unknown phase": (m.affectnet_phase, lambda d: edit(d/"affectnet.csv", 2, cells(0, "dev")), r"affectnet.csv, row 3: phase 'dev' is neither train nor val\.", 1),
-    "pickled object": (m.affectnet_npy, lambda d: array(note(d), np.array([1, "a"], dtype=object)), r"train_set/annotations/5_exp.npy: 5_exp.npy does not hold one class number \(objects are not unpickled\)\.", 1),
+    "unreadable picture": (m.affectnet_original, lambda d: anew(picture_of(d), b"no picture"),
+        r"training.csv, row 4: .* is not a picture that can be read", 1),
+    "picture cut off": (m.affectnet_original, lambda d: anew(picture_of(d), picture_of(d).read_bytes()[:-20]),
+        r"training.csv, row 4: .* ends in the middle", 1),
+    "no text": (m.affectnet_original, lambda d: (d/LIST).write_bytes(b"subDirectory_filePath,expression\n\xff\xfe,1\n"),
+        r"training.csv: is not UTF-8 text; save it as plain csv\.", None),
+    "empty list": (m.affectnet_original, lambda d: (d/LIST).write_text(""),
+        r"training.csv: is empty; needed are the columns subDirectory_filePath", None),
+    "no validation rows": (m.affectnet_phase, lambda d: edit_all(d/"affectnet.csv", lambda o: not o.startswith("val,")),
+        r"split test is empty; every split needs at least one face\.", None),
+    "unknown phase": (m.affectnet_phase, lambda d: edit(d/"affectnet.csv", 2, cells(0, "dev")),
+        r"affectnet.csv, row 3: phase 'dev' is neither train nor val\.", 1),
+    "pickled object": (m.affectnet_npy, lambda d: array(note(d), np.array([1, "a"], dtype=object)),
+        r"train_set/annotations/5_exp.npy: 5_exp.npy does not hold one class number \(objects are not unpickled\)\.", 1),
     "two numbers": (m.affectnet_npy, lambda d: array(note(d), np.array([1,2])), r"5_exp.npy does not hold one class number", 1),
     "no npy file": (m.affectnet_npy, lambda d: anew(note(d), b"3"), r"5_exp.npy is not an npy file that can be read\.", 1),
-    "npy file cut off": (m.affectnet_npy, lambda d: anew(note(d), note(d).read_bytes()[:-4]), r"5_exp.npy is not an npy file that can be read\.", 1),
-    "unknown class in an npy file": (m.affectnet_npy, lambda d: array(note(d), np.array("12")), r"5_exp.npy: train_set/images/5.jpg has the label '12', which is none of the class numbers 0 to 7\.", 1),
-    "picture without annotation": (m.affectnet_npy, lambda d: note(d).unlink(), r"train_set/annotations: 5.jpg has no annotation 5_exp.npy\.", 1),
-    "annotation without picture": (m.affectnet_npy, lambda d: (d/"train_set/images/5.jpg").unlink(), r"5_exp.npy: train_set/images/5.jpg is missing on disk\.", 1),
-    "line without label": (m.affectnet_lists, lambda d: edit(d/"train_set/train_annotations_8class.txt", 6, lambda o: o.split()[0]), r"train_annotations_8class.txt, row 7: '7.jpg' is not a name and a label\.", 1),
-    "number without column": (m.affectnet_numbers, lambda d: edit(d/"affectnet_annotations/val_set_annotation_without_lnd.csv", 0, lambda o: "id,exp,val,aro"), r"val_set_annotation_without_lnd.csv, row 1: column number missing; needed are number, exp\.", None),
-    "name and folder disagree": (lambda d, c: m.affectnet_folders(d, c, own_names=True), lambda d: move(d), r"train/1/0_\S+.jpg lies in folder 1, but its name says 0\.", 1),
+    "npy file cut off": (m.affectnet_npy, lambda d: anew(note(d), note(d).read_bytes()[:-4]),
+        r"5_exp.npy is not an npy file that can be read\.", 1),
+    "unknown class in an npy file": (m.affectnet_npy, lambda d: array(note(d), np.array("12")),
+        r"5_exp.npy: train_set/images/5.jpg has the label '12', which is none of the class numbers 0 to 7\.", 1),
+    "picture without annotation": (m.affectnet_npy, lambda d: note(d).unlink(),
+        r"train_set/annotations: 5.jpg has no annotation 5_exp.npy\.", 1),
+    "annotation without picture": (m.affectnet_npy, lambda d: (d/"train_set/images/5.jpg").unlink(),
+        r"5_exp.npy: train_set/images/5.jpg is missing on disk\.", 1),
+    "line without label": (m.affectnet_lists,
+        lambda d: edit(d/"train_set/train_annotations_8class.txt", 6, lambda o: o.split()[0]),
+        r"train_annotations_8class.txt, row 7: '7.jpg' is not a name and a label\.", 1),
+    "number without column": (m.affectnet_numbers,
+        lambda d: edit(d/"affectnet_annotations/val_set_annotation_without_lnd.csv", 0, lambda o: "id,exp,val,aro"),
+        r"val_set_annotation_without_lnd.csv, row 1: column number missing; needed are number, exp\.", None),
+    "name and folder disagree": (lambda d, c: m.affectnet_folders(d, c, own_names=True), lambda d: move(d),
+        r"train/1/0_\S+.jpg lies in folder 1, but its name says 0\.", 1),
     "no contempt": (lambda d, c: m.affectnet_npy(d, no_contempt(c)), None, r"there is no face of contempt in it; pass n_classes=7\.", None),
 }
 def first_not_neutral(d): return next(i for i,o in enumerate((d/LIST).read_text().splitlines()) if i and o.split(",")[6] != "0")
@@ -267,8 +310,10 @@ def test_all_problems_are_told_at_once(tmp_path):
     assert len(affectnet_table(root, valid_share=0, skip_bad=True)) == 117
 
 @pytest.mark.parametrize("options, message", [
-    (dict(n_classes=6), "n_classes must be 8, or 7 without contempt; got 6"), (dict(valid_share=1.), "valid_share must be in 0 to 1, got 1.0"),
-    (dict(valid_share=-.1), "valid_share must be in 0 to 1"), (dict(valid_share=.01), "a share of 0.01 of 80 training faces cannot hold every class")])
+    (dict(n_classes=6), "n_classes must be 8, or 7 without contempt; got 6"),
+    (dict(valid_share=1.), "valid_share must be in 0 to 1, got 1.0"),
+    (dict(valid_share=-.1), "valid_share must be in 0 to 1"),
+    (dict(valid_share=.01), "a share of 0.01 of 80 training faces cannot hold every class")])
 def test_options_out_of_range(options, message, tmp_path):
     with pytest.raises(ValueError, match=message): affectnet_table(m.affectnet_npy(tmp_path, SMALL), **options)
 
@@ -278,8 +323,10 @@ def test_what_is_wrong_is_told_before_what_cannot_be_drawn(tmp_path):
     with pytest.raises(ValueError, match="cannot hold every class"): affectnet_table(root, valid_share=.01, skip_bad=True)
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match="there is no such folder; give the folder that holds AffectNet"): affectnet_table(tmp_path/"nowhere")
-    with pytest.raises(DataError, match="no AffectNet here; expected are Manually_Annotated_file_lists/training.csv"): affectnet_table(tmp_path)
+    with pytest.raises(DataError, match="there is no such folder; give the folder that holds AffectNet"):
+        affectnet_table(tmp_path/"nowhere")
+    with pytest.raises(DataError, match="no AffectNet here; expected are Manually_Annotated_file_lists/training.csv"):
+        affectnet_table(tmp_path)
     assert not is_affectnet(tmp_path)
 
 @pytest.mark.parametrize("name", ["fer{:07}", "train_{:05}", "Training_{}"])
@@ -291,5 +338,6 @@ def test_dls(tmp_path):
     root = m.affectnet_original(tmp_path, SMALL)
     dls = affectnet_dls(root, size=24, bs=8, valid_share=.1, cache=tmp_path/"cache")
     x,y = dls.one_batch()
-    assert x.shape == (8,3,24,24) and y.shape == (8,) and list(dls.vocab) == list(EMOTIONS) and [len(o.dataset) for o in dls.loaders] == [72,8,40]
+    assert x.shape == (8,3,24,24) and y.shape == (8,) and list(dls.vocab) == list(EMOTIONS)
+    assert [len(o.dataset) for o in dls.loaders] == [72,8,40]
     with pytest.raises(ValueError, match="valid_share must be above 0"): affectnet_dls(root, valid_share=0)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from fastai.vision.core import TensorImage
 
-from psr_fer.augment import AUGMENTS, FERAugment, augmentation, random_erase, random_homography, random_reduction, random_lighting, warp_batch
+from psr_fer.augment import (AUGMENTS, FERAugment, augmentation, random_erase, random_homography, random_reduction,
+                             random_lighting, warp_batch)
 
 
 def spot(y, x, size=65): # one bright pixel on black, blurred a little so that it survives sampling
@@ -50,7 +51,9 @@ def test_named_settings_stay_images(name):
     x = torch.rand(16, 1, 24, 24)
     for t in augmentation(name):
         y = t(TensorImage(x), split_idx=0)
-        assert y.shape == x.shape and torch.isfinite(y).all() and y.min() >= -1e-4 and y.max() <= 1 + 1e-4 and not torch.allclose(y, x, atol=.05)
+        assert y.shape == x.shape and torch.isfinite(y).all()
+        assert y.min() >= -1e-4 and y.max() <= 1 + 1e-4
+        assert not torch.allclose(y, x, atol=.05)
         torch.testing.assert_close(t(TensorImage(x), split_idx=1).as_subclass(torch.Tensor), x)  # validation is left alone
 
 
@@ -88,6 +91,7 @@ def test_erase_takes_about_its_share():
     assert .09 < float(share.mean()) < .15 and float(share.max()) < .28
 
 
-@pytest.mark.parametrize("args,words", [(dict(p=1.5), "p is a probability"), (dict(zoom=.5), "at least 1"), (dict(lighting=1.), "lighting must be in"), (dict(erase=-1), "erase is a share")])
+@pytest.mark.parametrize("args,words", [(dict(p=1.5), "p is a probability"), (dict(zoom=.5), "at least 1"),
+    (dict(lighting=1.), "lighting must be in"), (dict(erase=-1), "erase is a share")])
 def test_bad_settings(args, words):
     with pytest.raises(ValueError, match=words): FERAugment(**args)

@@ -55,7 +55,8 @@ def write_new(root, rows, head=HEAD):
 
 def write_labels(root, rows):
     for folder, usage in zip(FOLDERS, USAGES):
-        with open(root/folder/"label.csv", "w", newline="") as f: csv.writer(f).writerows([n, "(0, 0, 48, 48)", *v] for u, n, v in rows if u == usage)
+        with open(root/folder/"label.csv", "w", newline="") as f:
+            csv.writer(f).writerows([n, "(0, 0, 48, 48)", *v] for u, n, v in rows if u == usage)
 
 
 @pytest.mark.parametrize("layout", ["votes", "folders", "pixels", "classes"])
@@ -134,18 +135,24 @@ def truncate(root):
 
 
 BROKEN = {
-    "missing picture": (lambda r: (r/"FER2013Train/fer0000001.png").unlink(), "fer2013new.csv, row 3: FER2013Train/fer0000001.png is missing on disk"),
-    "picture is text": (lambda r: (r/"FER2013Valid/fer0000016.png").write_text("hello"), "fer0000016.png is not a picture that can be read"),
+    "missing picture": (lambda r: (r/"FER2013Train/fer0000001.png").unlink(),
+        "fer2013new.csv, row 3: FER2013Train/fer0000001.png is missing on disk"),
+    "picture is text": (lambda r: (r/"FER2013Valid/fer0000016.png").write_text("hello"),
+        "fer0000016.png is not a picture that can be read"),
     "empty picture": (lambda r: (r/"FER2013Test/fer0000032.png").write_bytes(b""), "fer0000032.png is not a picture that can be read"),
     "truncated picture": (truncate, "fer0000003.png ends in the middle"),
     "negative votes": (cell(5, 3, "-2"), "row 5: fer0000003.png has a negative number of votes (-2)"),
-    "votes all zero": (lambda r: _csv(r, lambda rows: [o if i != 6 else [*o[:2], *["0"]*10] for i, o in enumerate(rows)]), "row 7: all ten votes of fer0000005.png are zero"),
+    "votes all zero": (lambda r: _csv(r, lambda rows: [o if i != 6 else [*o[:2], *["0"]*10] for i, o in enumerate(rows)]),
+        "row 7: all ten votes of fer0000005.png are zero"),
     "votes are words": (cell(4, 2, "many"), "row 4: the votes of fer0000002.png are not ten whole numbers"),
     "half a vote": (cell(4, 2, "7.5"), "are not ten whole numbers"),
     "unknown usage": (cell(2, 0, "Holdout"), "row 2: Usage 'Holdout' is none of Training, PublicTest, PrivateTest"),
-    "row too short": (lambda r: _csv(r, lambda rows: [o if i != 3 else o[:-1] for i, o in enumerate(rows)]), "row 4: 11 columns instead of 12"),
-    "column missing": (lambda r: _csv(r, lambda rows: [[c for j, c in enumerate(o) if j != 5] for o in rows]), "row 1: the header lacks sadness"),
-    "columns in another order": (lambda r: _csv(r, lambda rows: [[o[1], o[0], *o[2:]] for o in rows]), "the columns must stand in the order Usage,Image name,neutral"),
+    "row too short": (lambda r: _csv(r, lambda rows: [o if i != 3 else o[:-1] for i, o in enumerate(rows)]),
+        "row 4: 11 columns instead of 12"),
+    "column missing": (lambda r: _csv(r, lambda rows: [[c for j, c in enumerate(o) if j != 5] for o in rows]),
+        "row 1: the header lacks sadness"),
+    "columns in another order": (lambda r: _csv(r, lambda rows: [[o[1], o[0], *o[2:]] for o in rows]),
+        "the columns must stand in the order Usage,Image name,neutral"),
     "header missing": (lambda r: _csv(r, lambda rows: rows[1:]), "the header lacks Usage, Image name"),
     "empty file": (lambda r: (r/"fer2013new.csv").write_text(""), "the header lacks Usage"),
     "header only": (lambda r: _csv(r, lambda rows: rows[:1]), "fer2013new.csv: has no rows"),
@@ -215,9 +222,15 @@ def test_table3_and_table2_exactly(ferplus_root):
     counts = class_counts(t)
     assert {s: counts[s].to_dict() for s in SPLITS} == {s: TABLE3["ferplus", s] for s in SPLITS}
     assert counts.sum().tolist() == [25371, 3225, 3160]
-    printed = [[.777,.033,.017,.114,.026,.007,.004,.021], [.043,.918,.023,.005,.004,.002,.002,.004], [.058,.036,.787,.010,.014,.003,.089,.002],
-               [.170,.013,.009,.748,.023,.011,.016,.010], [.075,.025,.060,.032,.741,.035,.023,.009], [.090,.017,.017,.089,.125,.621,.008,.034],
-               [.043,.012,.169,.073,.027,.013,.659,.004], [.148,.022,.010,.043,.034,.060,.006,.678]]  # Table 2 as the paper prints it
+    printed = [  # Table 2 as the paper prints it
+        [.777,.033,.017,.114,.026,.007,.004,.021],
+        [.043,.918,.023,.005,.004,.002,.002,.004],
+        [.058,.036,.787,.010,.014,.003,.089,.002],
+        [.170,.013,.009,.748,.023,.011,.016,.010],
+        [.075,.025,.060,.032,.741,.035,.023,.009],
+        [.090,.017,.017,.089,.125,.621,.008,.034],
+        [.043,.012,.169,.073,.027,.013,.659,.004],
+        [.148,.022,.010,.043,.034,.060,.006,.678]]
     d = label_prior(t)
     assert (d.round(3).to_numpy() == np.array(printed)).all()
     np.testing.assert_allclose(d, prior(dtype=np.float64), rtol=0, atol=1e-12)
@@ -232,7 +245,8 @@ def test_microsoft_protocol_on_label_csv(ferplus_root):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("labels,protocol,want", [("fer2013new.csv", "microsoft", [25060, 3199, 3153]), ("fer2013new.csv", "argmax", [28389, 3553, 3546]),
-                                                  ("label.csv", "paper", [25350, 3220, 3161]), ("label.csv", "argmax", [28385, 3555, 3545])])
+@pytest.mark.parametrize("labels,protocol,want", [
+    ("fer2013new.csv", "microsoft", [25060, 3199, 3153]), ("fer2013new.csv", "argmax", [28389, 3553, 3546]),
+    ("label.csv", "paper", [25350, 3220, 3161]), ("label.csv", "argmax", [28385, 3555, 3545])])
 def test_other_protocols(ferplus_root, labels, protocol, want):
     assert class_counts(ferplus_table(ferplus_root, labels, protocol, check_files=False)).sum().tolist() == want

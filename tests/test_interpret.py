@@ -15,8 +15,10 @@ from torch import nn
 
 from psr_fer.data.table import dls_from_table, finish_table
 from psr_fer.emotions import IMAGENET_STATS
-from psr_fer.interpret import (_map_layer, accuracy_by_reduced_size, attention_map, bootstrap_difference, bootstrap_metric, branch_predictions, branch_report, by_size,
-                               discrepancy, gains, mean_by_reduced_size, pixels, plot_attention, plot_cumulative, plot_discrepancy, plot_faces, plot_reduced_size, plot_stn, reduced_size_scores, right_by_reduced_size,
+from psr_fer.interpret import (_map_layer, accuracy_by_reduced_size, attention_map, bootstrap_difference, bootstrap_metric,
+                               branch_predictions, branch_report, by_size, discrepancy,
+                               gains, mean_by_reduced_size, pixels, plot_attention, plot_cumulative,
+                               plot_discrepancy, plot_faces, plot_reduced_size, plot_stn, reduced_size_scores, right_by_reduced_size,
                                shrink_faces, stn_effect)
 from psr_fer.learner import tta_scores
 from psr_fer.metrics import judge
@@ -31,7 +33,11 @@ def tiny(size=24, seed=0, **kwargs): # a PSR with uneven weights, in eval mode
     m = PSR("vgg8_bn", n_classes=3, size=size, **dict(dict(pos=2, sr=EDSR), **kwargs))
     with torch.no_grad():
         for o in m.modules():
-            if isinstance(o, (nn.BatchNorm1d, nn.BatchNorm2d)): o.running_mean.normal_(0, .2); o.running_var.uniform_(.5, 1.5); o.weight.uniform_(.5, 1.5); o.bias.normal_(0, .2)
+            if isinstance(o, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                o.running_mean.normal_(0, .2)
+                o.running_var.uniform_(.5, 1.5)
+                o.weight.uniform_(.5, 1.5)
+                o.bias.normal_(0, .2)
         if m.fusion is not None: m.fusion.copy_(torch.linspace(-.1, .1, len(m.fusion)))
     return m.eval()
 
@@ -100,7 +106,8 @@ def test_the_mode_of_each_part_is_left_as_it_was(dls):
 
 
 def test_the_normalisation_of_the_batches_is_used(squares):
-    other = dls_from_table(squares, size=24, bs=4, augment=None, device="cpu", normalize=Normalize.from_stats((.5,)*3, (.05,)*3, cuda=False))
+    other = dls_from_table(squares, size=24, bs=4, augment=None, device="cpu",
+        normalize=Normalize.from_stats((.5,)*3, (.05,)*3, cuda=False))
     class Peak(nn.Module):  # brightest value of each face
         def forward(self, x): return x.amax((1,2,3))[:,None].expand(-1,3)
     sized, _ = reduced_size_scores(Peak(), other[2], (12,))
@@ -129,7 +136,8 @@ def test_cumulative_accuracy_by_a_loop():
     rng = np.random.default_rng(3)
     s, a, b = rng.integers(40, 260, 400)/2, rng.random(400) < .8, rng.random(400) < .6
     t = by_size(s, dict(PSR=a, baseline=b))
-    want = [(size, len(i), a[i].sum()/len(i), b[i].sum()/len(i)) for size in sorted(set(s)) if size < 100 for i in [np.flatnonzero(s <= size)] if len(i) > 20]
+    upto = {size: np.flatnonzero(s <= size) for size in sorted(set(s)) if size < 100}
+    want = [(size, len(i), a[i].sum()/len(i), b[i].sum()/len(i)) for size,i in upto.items() if len(i) > 20]
     np.testing.assert_allclose(t.reset_index(), np.array(want))
     mixed = rng.permutation(400)
     pd.testing.assert_frame_equal(by_size(s[mixed], dict(PSR=a[mixed], baseline=torch.from_numpy(b[mixed]))), t)
@@ -165,13 +173,15 @@ def test_bootstrap_against_scipy():
     a = rng.random(300) < .85
     b = np.where(rng.random(300) < .2, rng.random(300) < .3, a)
     got = bootstrap_difference(a, b, n=20_000)
-    want = scipy.stats.bootstrap((a.astype(float), b.astype(float)), lambda x, y, axis: x.mean(axis) - y.mean(axis), paired=True, vectorized=True, n_resamples=4000, method="percentile",
+    want = scipy.stats.bootstrap((a.astype(float), b.astype(float)), lambda x, y, axis: x.mean(axis) - y.mean(axis),
+        paired=True, vectorized=True, n_resamples=4000, method="percentile",
         rng=np.random.default_rng(1))
     assert got["difference"] == pytest.approx(a.mean() - b.mean()) and got["faces"] == 300
     np.testing.assert_allclose([got["low"], got["high"]], want.confidence_interval, atol=1.1/300)  # a step of one face
     assert got["share_not_above_0"] == pytest.approx((want.bootstrap_distribution <= 1e-12).mean(), abs=.02)
     back = bootstrap_difference(b, a, n=20_000)
-    np.testing.assert_allclose([back["difference"], back["low"], back["high"]], [-got["difference"], -got["high"], -got["low"]], atol=1.1/300)
+    np.testing.assert_allclose([back["difference"], back["low"], back["high"]], [-got["difference"], -got["high"], -got["low"]],
+        atol=1.1/300)
     assert (back["only_a"], back["only_b"]) == (got["only_b"], got["only_a"]) and back["mcnemar_p"] == pytest.approx(got["mcnemar_p"])
     assert bootstrap_difference(a, b, n=500, seed=2) == bootstrap_difference(a, b, n=500, seed=2)
 
@@ -194,13 +204,15 @@ def test_bootstrap_is_quick():
     assert time.process_time() - t < 2
 
 
-@pytest.mark.parametrize("a,b,words", [([True], [True,False], "right_a has 1 faces and right_b 2"), ([0,2], [0,1], "right_a must be one True or False per face"),
+@pytest.mark.parametrize("a,b,words", [([True], [True,False], "right_a has 1 faces and right_b 2"),
+    ([0,2], [0,1], "right_a must be one True or False per face"),
                                        ([], [], "right_a must be"), ([True], [[True]], "right_b must be")])
 def test_bootstrap_refuses_what_is_no_judgement(a, b, words):
     with pytest.raises(ValueError, match=words): bootstrap_difference(a, b)
 
 
-@pytest.mark.parametrize("metric,sk", [("wa", skm.accuracy_score), ("ua", lambda t,p: skm.recall_score(t, p, labels=np.unique(t), average="macro", zero_division=0)),
+@pytest.mark.parametrize("metric,sk", [("wa", skm.accuracy_score),
+    ("ua", lambda t,p: skm.recall_score(t, p, labels=np.unique(t), average="macro", zero_division=0)),
                                        ("macro_f1", lambda t,p: skm.f1_score(t, p, average="macro", zero_division=0))])
 def test_intervals_of_metrics_against_resampled_faces(metric, sk):
     rng = np.random.default_rng(5)
@@ -262,7 +274,8 @@ def test_branch_report():
     assert r.index.tolist() == ["1/4", "SR x2", "SR x4", "original", "fused"]
     for i in range(4):
         p = scores[:,i].argmax(1).numpy()
-        np.testing.assert_allclose(r.iloc[i,:3].astype(float), [skm.accuracy_score(y, p), skm.balanced_accuracy_score(y, p), skm.f1_score(y, p, average="macro")])
+        np.testing.assert_allclose(r.iloc[i,:3].astype(float),
+            [skm.accuracy_score(y, p), skm.balanced_accuracy_score(y, p), skm.f1_score(y, p, average="macro")])
     w = r["weight"].to_numpy(float)
     prob = (scores.softmax(-1)*torch.tensor(w[:4]).float()[:,None]).sum(1)
     assert r["wa"]["fused"] == pytest.approx((prob.argmax(1).numpy() == y).mean()) and w[:4].sum() == pytest.approx(1) and w[0] < w[3]
@@ -286,7 +299,8 @@ def test_attention_of_a_linear_network_in_closed_form():
     m, x = linear_toy(), batch(4)
     f, w = m.shared(x).detach(), m.head.weight.detach()
     target = torch.tensor([0,2,1,1])
-    want = torch.stack([torch.relu(sum(w[c,k]*f[i,k] for k in range(5))) for i,c in enumerate(target)])[:,None]  # the constant 1/(hw)^2 falls out
+    # the constant 1/(hw)^2 falls out
+    want = torch.stack([torch.relu(sum(w[c,k]*f[i,k] for k in range(5))) for i,c in enumerate(target)])[:,None]
     want = F.interpolate(want, (24,24), mode="bilinear", align_corners=False)
     torch.testing.assert_close(attention_map(m, x, target), want/want.amax((2,3), keepdim=True))
     torch.testing.assert_close(attention_map(m, x), attention_map(m, x, m(x).argmax(1)))
@@ -302,7 +316,8 @@ def test_attention_against_finite_differences():
             z = lambda f: model.head(model.pool(f))[0,c]
             at = lambda k: torch.zeros_like(f).index_fill(1, torch.tensor([k]), 1e-6)
             alpha = torch.stack([(z(f + at(k)) - z(f - at(k)))/2e-6/f[0,0].numel() for k in range(f.shape[1])])
-            want = F.interpolate(torch.relu((alpha[:,None,None]*f[0]).sum(0))[None,None], (24,24), mode="bilinear", align_corners=False)[0,0]
+            want = F.interpolate(torch.relu((alpha[:,None,None]*f[0]).sum(0))[None,None], (24,24), mode="bilinear",
+                align_corners=False)[0,0]
             assert want.max() > 0
             torch.testing.assert_close(got[0,i], want/want.max(), atol=1e-5, rtol=0)
 
@@ -365,7 +380,8 @@ def test_stn_effect_moves_a_spot_as_it_says():
     h, w = 48, 64
     model = tiny(size=(h,w))
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    spots = torch.stack([torch.exp(-((x - cx)**2 + (y - cy)**2)/8.) for cx,cy in ((31.5,23.5), (38.5,23.5), (31.5,30.5))])[:,None].repeat(1,3,1,1)
+    centres = ((31.5,23.5), (38.5,23.5), (31.5,30.5))
+    spots = torch.stack([torch.exp(-((x - cx)**2 + (y - cy)**2)/8.) for cx,cy in centres])[:,None].repeat(1,3,1,1)
     model.stn.fc_loc[2].bias.data = torch.tensor([.8, .15, .12, -.2, .9, -.1])
     before, after, e = stn_effect(model, spots)
     assert torch.equal(before, spots) and len(e) == 3 and e.nunique().max() == 1  # the weights are zero, so all faces are moved alike
@@ -375,7 +391,8 @@ def test_stn_effect_moves_a_spot_as_it_says():
     m = np.stack([(right - centre)/7, (down - centre)/7], 1)  # the 2 x 2 part, measured
     u, s, vt = np.linalg.svd(m)
     r = u@vt
-    np.testing.assert_allclose(e[["rotation","zoom","stretch"]].iloc[0], [np.rad2deg(np.arctan2(r[1,0], r[0,0])), np.sqrt(np.linalg.det(m)), s[0]/s[1]], rtol=.02)
+    np.testing.assert_allclose(e[["rotation","zoom","stretch"]].iloc[0],
+        [np.rad2deg(np.arctan2(r[1,0], r[0,0])), np.sqrt(np.linalg.det(m)), s[0]/s[1]], rtol=.02)
 
 
 def test_stn_effect_at_the_ends():

@@ -156,4 +156,5 @@ def test_scores_on_another_device_than_the_model_are_fused_there():
     m = PSR("vgg8_bn", size=48, pos=2, sr=dict(n_resblocks=1, n_feats=4)).to("meta")
     scores = torch.randn(4, 3, 8)
     with pytest.raises(RuntimeError): m.fuse(scores)  # what went wrong
-    with pytest.raises(NotImplementedError, match="meta"): fuse_scores(m, scores)  # fused there; only a meta tensor has no values to bring back
+    # fused there; only a meta tensor has no values to bring back
+    with pytest.raises(NotImplementedError, match="meta"): fuse_scores(m, scores)

@@ -76,7 +76,8 @@ def test_like_pytorch(reduction):
     for labels in (y, torch.rand(6, 4).softmax(1)):
         for weight in (None, w):
             assert_close(CELoss(weight, reduction)(z, labels), F.cross_entropy(z, labels, weight, reduction=reduction))
-            assert_close(LSLoss(0.8, weight, reduction)(z, labels), F.cross_entropy(z, labels, weight, reduction=reduction, label_smoothing=0.2))
+            assert_close(LSLoss(0.8, weight, reduction)(z, labels),
+                F.cross_entropy(z, labels, weight, reduction=reduction, label_smoothing=0.2))
 
 
 def test_branches_are_averaged():

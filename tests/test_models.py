@@ -15,7 +15,8 @@ from psr_fer.models.edsr import EDSR, load_edsr, read_weights, train_sr
 from psr_fer.models.psr import PSR, Baseline, branch_sizes, fold_bn, sr_scale
 from psr_fer.models.stn import STN
 
-ARCHS = ["vgg16", "vgg16_bn", "vgg11_bn", "vgg8_bn", "resnet18", "resnet50", "seresnet50", "densenet121", "mobilenetv3", "efficientnet_b0", "convnext_tiny"]
+ARCHS = ["vgg16", "vgg16_bn", "vgg11_bn", "vgg8_bn", "resnet18", "resnet50", "seresnet50", "densenet121", "mobilenetv3",
+    "efficientnet_b0", "convnext_tiny"]
 SMALL = dict(sr=dict(n_resblocks=1, n_feats=6))
 Y = torch.tensor([1, 2])
 
@@ -27,12 +28,15 @@ def small(arch="vgg8_bn", **kw):
 
 @torch.no_grad()
 def awake(m):
-    "Some parts start at zero (the STN's last layer, the last norm of a residual block, ConvNeXt's layer scale) and hide what is behind them."
+    "Some parts start at zero (the STN's last layer, the last norm of a residual block, ConvNeXt's layer scale) and hide what follows."
     m.stn.fc_loc[2].weight.normal_(std=0.01)
     for k, p in m.named_parameters():
         if k.endswith("gamma"): p.fill_(0.5)
     for o in m.modules():
-        if isinstance(o, nn.modules.batchnorm._BatchNorm): o.weight.uniform_(0.8, 1.2); o.running_mean.uniform_(-0.1, 0.1); o.running_var.uniform_(0.8, 1.2)
+        if isinstance(o, nn.modules.batchnorm._BatchNorm):
+            o.weight.uniform_(0.8, 1.2)
+            o.running_mean.uniform_(-0.1, 0.1)
+            o.running_var.uniform_(0.8, 1.2)
     return m
 
 
@@ -99,7 +103,10 @@ def test_pickling(net, x64):
         assert_close(torch.load(b, weights_only=False)(x64[:1]), net(x64[:1]))
 
 
-@pytest.mark.parametrize("kw", [dict(), dict(kstep=2, step=1.5, fusion="mean", pool="avg", head="paper", sr=dict(n_resblocks=2, n_feats=4, res_scale=0.1), size=(48, 56)), dict(arch="resnet18", stn=False)])
+@pytest.mark.parametrize("kw", [
+    dict(),
+    dict(kstep=2, step=1.5, fusion="mean", pool="avg", head="paper", sr=dict(n_resblocks=2, n_feats=4, res_scale=0.1), size=(48, 56)),
+    dict(arch="resnet18", stn=False)])
 def test_config_rebuilds(kw):
     "A state dict fits `PSR(**config)`."
     m, x = small(**kw).eval(), torch.randn(1, 3, 48, 56)
@@ -131,14 +138,16 @@ def test_networks_without_a_map(arch):
 
 @pytest.mark.parametrize("arch,side", [("vgg16_bn", 64), ("vgg11_bn", 64), ("vgg8_bn", 18)])
 def test_smallest_size_is_the_smallest(arch, side):
-    with pytest.raises(ValueError, match=f"smallest image that works has {max(side, 16)} pixels") if side > 18 else pytest.raises(ValueError, match="18 pixels"):
+    words = f"smallest image that works has {max(side, 16)} pixels" if side > 18 else "18 pixels"
+    with pytest.raises(ValueError, match=words):
         PSR(arch, size=side - 1, **SMALL)
     assert PSR(arch, size=side, **SMALL).eval()(torch.randn(1, 3, side, side)).isfinite().all()
 
 
 # --- STN
 
-@pytest.mark.parametrize("size,shape", [(96, (96, 96)), ((40, 70), (40, 70)), (96, (50, 50)), (96, (150, 150)), (50, (33, 61)), (18, (18, 18))])
+@pytest.mark.parametrize("size,shape", [(96, (96, 96)), ((40, 70), (40, 70)), (96, (50, 50)), (96, (150, 150)), (50, (33, 61)),
+    (18, (18, 18))])
 def test_stn_identity_start(size, shape):
     x = torch.randn(2, 3, *shape)
     assert_close(STN(size)(x), x, atol=2e-4, rtol=0)
@@ -170,7 +179,9 @@ def test_stn_learns_from_original_branch_only_unless_asked():
 
 # --- sizes, steps
 
-@pytest.mark.parametrize("h,w,kstep,step", [(96, 96, 1, 2), (100, 100, 2, 2), (97, 64, 1, 2), (96, 96, 1, 1.5), (96, 96, 2, 1.44), (80, 60, 2, 1.5), (64, 64, 1, 4), (60, 60, 1, 3)])
+@pytest.mark.parametrize("h,w,kstep,step", [
+    (96, 96, 1, 2), (100, 100, 2, 2), (97, 64, 1, 2), (96, 96, 1, 1.5), (96, 96, 2, 1.44), (80, 60, 2, 1.5),
+    (64, 64, 1, 4), (60, 60, 1, 3)])
 def test_branch_images_have_the_sizes_of_eq_1(h, w, kstep, step):
     m = small(size=(h, w), kstep=kstep, step=step).eval()
     sizes = [tuple(o.shape[-2:]) for o in m.images(torch.randn(1, 3, h, w))]
@@ -194,7 +205,8 @@ def test_pixels_reach_edsr_in_its_range():
         rgb = torch.full((1, 3, 48, 48), 0.2)
         x = (rgb - m.sr[0].mean)/m.sr[0].std
         m.images(x)
-    assert_close(seen[0], torch.full((1, 3, 24, 24), 51.) - 255*torch.tensor(edsr.DIV2K_MEAN).view(3, 1, 1).expand(1, 3, 24, 24), atol=1e-3, rtol=0)
+    mean = 255*torch.tensor(edsr.DIV2K_MEAN).view(3, 1, 1)
+    assert_close(seen[0], torch.full((1, 3, 24, 24), 51.) - mean.expand(1, 3, 24, 24), atol=1e-3, rtol=0)
     assert_close(seen[1], x[..., :24, :24])
 
 
@@ -263,7 +275,8 @@ def test_fusion_weights_get_the_gradient_of_the_fused_squared_error():
 def test_mean_fusion_has_no_weights():
     m = small(fusion="mean"); x = torch.randn(2, 3, 48, 48)
     assert not any("fusion" in k for k, _ in m.named_parameters())
-    assert_close(m.eval()(x).exp(), m.branches(x).softmax(-1).mean(1)); assert m.fusion_weights() == pytest.approx({"1/2": 1/3, "SR x2": 1/3, "original": 1/3})
+    assert_close(m.eval()(x).exp(), m.branches(x).softmax(-1).mean(1))
+    assert m.fusion_weights() == pytest.approx({"1/2": 1/3, "SR x2": 1/3, "original": 1/3})
 
 
 def test_weighted_fusion_follows_its_weights():
@@ -286,7 +299,8 @@ def test_load_base_across_cuts_and_class_orders():
 
 
 def test_pretrained_from_a_file(tmp_path):
-    net, _ = base_network("resnet18"); torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path/"r18.pt")
+    net, _ = base_network("resnet18")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path/"r18.pt")
     m = PSR("resnet18", size=64, pretrained=tmp_path/"r18.pt", **SMALL)
     for low in m.low: assert_close(low.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
     assert_close(m.shared.state_dict()["layer4.1.conv2.weight"], net.state_dict()["layer4.1.conv2.weight"])
@@ -296,7 +310,8 @@ def test_pretrained_from_a_file(tmp_path):
 @pytest.mark.parametrize("arch", ["vgg16_bn", "resnet18"])
 def test_offline_gets_a_sentence(arch, monkeypatch):
     def gone(*a, **k): raise OSError("no network")
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", gone); monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", gone)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", gone)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", gone)
     monkeypatch.setattr(backbone._timm(), "create_model", gone)
     with pytest.raises(ValueError, match="offline, give a local file"): load_pretrained([nn.Identity()], arch, True)
 
@@ -307,7 +322,8 @@ def test_published_edsr_offline(tmp_path, monkeypatch):
     def gone(*a, **k): raise OSError("no network")
     monkeypatch.setattr(torch.hub, "download_url_to_file", gone)
     with pytest.raises(ValueError, match="could not be fetched"): load_edsr("edsr_baseline_x2", download=True)
-    (tmp_path/"checkpoints").mkdir(exist_ok=True); torch.save(EDSR(2, 1, 6).state_dict(), tmp_path/"checkpoints"/"edsr_baseline_x2-1bc95232.pt")
+    (tmp_path/"checkpoints").mkdir(exist_ok=True)
+    torch.save(EDSR(2, 1, 6).state_dict(), tmp_path/"checkpoints"/"edsr_baseline_x2-1bc95232.pt")
     assert load_edsr("edsr_baseline_x2").n_feats == 6
 
 
@@ -333,9 +349,13 @@ def test_files_that_are_something_else(tmp_path):
 
 
 def test_train_sr_learns_and_repeats():
-    faces = F.interpolate(torch.rand(40, 1, 5, 5, generator=torch.Generator().manual_seed(0))*255, size=24, mode="bicubic").clamp(0, 255).byte()
+    tiny = torch.rand(40, 1, 5, 5, generator=torch.Generator().manual_seed(0))*255
+    faces = F.interpolate(tiny, size=24, mode="bicubic").clamp(0, 255).byte()
     runs = []
-    for _ in range(2): torch.manual_seed(0); e = EDSR(2, 1, 8); runs.append((train_sr(e, faces.numpy(), epochs=2, bs=8, valid=8, log=None), e))
+    for _ in range(2):
+        torch.manual_seed(0)
+        e = EDSR(2, 1, 8)
+        runs.append((train_sr(e, faces.numpy(), epochs=2, bs=8, valid=8, log=None), e))
     assert {k: v for k, v in runs[0][0].items() if k != "seconds"} == {k: v for k, v in runs[1][0].items() if k != "seconds"}
     assert runs[0][0]["n_train"] == 32 and runs[0][0]["n_valid"] == 8
     assert runs[0][0]["psnr"] > edsr.sr_scores(EDSR(2, 1, 8), faces[:8])["psnr"]
@@ -359,7 +379,8 @@ def test_channels_last_and_autocast():
     m, x = small().eval(), torch.randn(2, 3, 48, 48)
     with torch.no_grad():
         want = m(x)
-        m = m.to(memory_format=torch.channels_last); assert_close(m(x.contiguous(memory_format=torch.channels_last)), want, atol=1e-4, rtol=1e-4)
+        m = m.to(memory_format=torch.channels_last)
+        assert_close(m(x.contiguous(memory_format=torch.channels_last)), want, atol=1e-4, rtol=1e-4)
         with torch.autocast("cpu", torch.bfloat16): half = m(x)
     assert half.dtype == torch.float32; assert_close(half.exp(), want.exp(), atol=0.02, rtol=0)
     m.train()
@@ -374,8 +395,10 @@ def test_fastai_tensors_do_not_slow_it_down():
     x = torch.randn(1, 3, 48, 48); assert_close(m(TensorImage(x)), m(x)); assert set(seen) == {torch.Tensor}
 
 
-@pytest.mark.parametrize("kw,text", [(dict(kstep=0), "kstep=0"), (dict(kstep=2, step=2.5), "step=2.5"), (dict(step=1), "step=1"), (dict(fusion="sum"), "fusion='sum'"),
-    (dict(pool="max"), "pool='max'"), (dict(sr_range="rgb"), "sr_range='rgb'"), (dict(head="big"), "head='big'"), (dict(size=(48,)), r"size=\(48,\)"), (dict(pos=8), "pos=8"), (dict(pos=1.5), "pos=1.5")])
+@pytest.mark.parametrize("kw,text", [(dict(kstep=0), "kstep=0"), (dict(kstep=2, step=2.5), "step=2.5"),
+    (dict(step=1), "step=1"), (dict(fusion="sum"), "fusion='sum'"),
+    (dict(pool="max"), "pool='max'"), (dict(sr_range="rgb"), "sr_range='rgb'"), (dict(head="big"), "head='big'"),
+    (dict(size=(48,)), r"size=\(48,\)"), (dict(pos=8), "pos=8"), (dict(pos=1.5), "pos=1.5")])
 def test_bad_arguments_are_quoted(kw, text):
     with pytest.raises(ValueError, match=text): small(**kw)
 

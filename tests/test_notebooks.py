@@ -6,7 +6,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT/"nbs"
-ALL = sorted(o.relative_to(NBS).as_posix() for o in NBS.rglob("*.ipynb") if not any(p.startswith((".", "_")) for p in o.relative_to(NBS).parts))
+def hidden(path): return any(o.startswith((".", "_")) for o in path.parts)
+
+
+ALL = sorted(o.as_posix() for o in (p.relative_to(NBS) for p in NBS.rglob("*.ipynb")) if not hidden(o))
 LIBRARY = [o for o in ALL if re.match(r"\d", o)]
 CLOSING = "Differences from the paper and the authors' code"
 FUNCTION_LINES, CLASS_LINES = 30, 55 # 25 and 50, with room for a blank or two
@@ -36,8 +39,8 @@ def module(name): return next((directive(o, "default_exp") for o in code(name) i
 
 def test_there_are_notebooks_and_none_is_hidden_from_nbdev():
     assert len(LIBRARY) > 15 and "index.ipynb" in ALL
-    hidden = [o.relative_to(NBS) for o in NBS.rglob("*.ipynb") if any(p.startswith((".", "_")) for p in o.relative_to(NBS).parts) and ".ipynb_checkpoints" not in o.parts]
-    assert not hidden
+    there = [o.relative_to(NBS) for o in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in o.parts]
+    assert not [o for o in there if hidden(o)]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -76,6 +79,13 @@ def test_exported_cells_are_short(name):
     assert not long, long
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_lines_are_short(name):
+    longest = int(re.search(r"^line-length = (\d+)$", (ROOT/"pyproject.toml").read_text(encoding="utf-8"), flags=re.M)[1])
+    lines = [(o["id"], l) for o in code(name) for l in o["source"].splitlines() if not l.startswith("#|")]
+    assert not [f"{i}: {len(l)} characters, {l[:60]} ..." for i,l in lines if len(l) > longest]
+
+
 @pytest.mark.parametrize("name", LIBRARY)
 def test_imports_are_not_mixed_with_code(name): # building the documentation runs import cells again
     mixed = [o["id"] for o in exported(name) if len({isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(o["source"]).body}) > 1]
@@ -111,7 +121,9 @@ def test_it_imports_lower_numbers_only(name):
     for o in code(name):
         for m in imported(o["source"]):
             if m in number: assert number[m] <= name, f"{name} imports {m}, which is made in {number[m]}"
-            else: assert m in ("psr_fer._modidx", "psr_fer.__version__") or (ROOT/m.replace(".", "/")).is_dir(), f"{name} imports {m}, which no notebook makes"
+            else:
+                known = m in ("psr_fer._modidx", "psr_fer.__version__") or (ROOT/m.replace(".", "/")).is_dir()
+                assert known, f"{name} imports {m}, which no notebook makes"
 
 
 @pytest.mark.parametrize("command", ["nbdev-clean", "nbdev-export"])
@@ -122,9 +134,11 @@ def test_clean_and_export_change_nothing(command, tmp_path):
     if command == "nbdev-export": # what is written, not what was there
         for o in (tmp_path/"psr_fer").rglob("*.py"):
             if o.name not in ("__init__.py", "_modidx.py"): o.unlink()
-    r = subprocess.run([Path(sys.executable).parent/command], cwd=tmp_path, capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=""))
+    r = subprocess.run([Path(sys.executable).parent/command], cwd=tmp_path, capture_output=True, text=True,
+        env=dict(os.environ, PYTHONPATH=""))
     assert r.returncode == 0 and not r.stderr.strip(), r.stderr
-    after = {o.relative_to(tmp_path).as_posix(): o.read_bytes() for o in tmp_path.rglob("*") if o.is_file() and "__pycache__" not in o.parts}
+    files = [o for o in tmp_path.rglob("*") if o.is_file() and "__pycache__" not in o.parts]
+    after = {o.relative_to(tmp_path).as_posix(): o.read_bytes() for o in files}
     assert set(after) == set(before)
     assert not [o for o in before if before[o] != after[o]]
 

@@ -25,7 +25,8 @@ def folders(root, names=("Happy", "bored"), n=12, **kwargs): # root/name/0.png .
     return root
 
 
-def listed(root, names=("Happy", "bored"), n=12, file="faces.csv", sep=",", encoding="utf-8", header=("path", "label"), extra=()): # pictures in one folder and a CSV
+# pictures in one folder and a CSV
+def listed(root, names=("Happy", "bored"), n=12, file="faces.csv", sep=",", encoding="utf-8", header=("path", "label"), extra=()):
     rows = []
     for k, name in enumerate(names):
         for i in range(n): rows.append((face(root/"pictures"/f"{k}-{i}.png", 100*k + i).relative_to(root).as_posix(), name))
@@ -132,13 +133,15 @@ def test_csv_with_other_columns_and_capitals(tmp_path):
     listed(tmp_path, header=("Path", " Label "))
     file = tmp_path/"faces.csv"
     rows = [o.split(",") for o in file.read_text().split()]
-    write(tmp_path/"faces.csv", [("id", "Path", "rater", " Label "), *((i, p, "anna", k) for i, (p, k) in enumerate(o for o in rows if len(o) == 2 and "png" in o[0]))])
+    write(tmp_path/"faces.csv", [("id", "Path", "rater", " Label "),
+        *((i, p, "anna", k) for i, (p, k) in enumerate(o for o in rows if len(o) == 2 and "png" in o[0]))])
     assert counts(own_table(tmp_path))["bored", "train"] == 8
 
 
 def test_csv_with_splits(tmp_path):
     rows = listed(tmp_path)
-    write(tmp_path/"faces.csv", [("path", "label", "split"), *((p, k, ("training", "VAL", "test")[i % 3]) for i, (p, k) in enumerate(rows))])
+    write(tmp_path/"faces.csv", [("path", "label", "split"),
+        *((p, k, ("training", "VAL", "test")[i % 3]) for i, (p, k) in enumerate(rows))])
     assert counts(own_table(tmp_path)) == {(c, s): 4 for c in ("happiness", "bored") for s in ("train", "valid", "test")}
 
 
@@ -161,7 +164,8 @@ def test_the_csv_itself_may_be_named(tmp_path):
 
 def test_paths_of_other_systems(tmp_path):
     rows = listed(tmp_path)
-    write(tmp_path/"faces.csv", [("path", "label"), *((p.replace("/", "\\"), k) for p, k in rows[:12]), *((tmp_path/p, k) for p, k in rows[12:])])
+    write(tmp_path/"faces.csv", [("path", "label"), *((p.replace("/", "\\"), k) for p, k in rows[:12]),
+        *((tmp_path/p, k) for p, k in rows[12:])])
     assert sorted(own_table(tmp_path)["path"]) == sorted(p for p, _ in rows)
 
 
@@ -199,10 +203,13 @@ def test_bad_rows_are_named_with_file_and_row(tmp_path):
     rows = listed(tmp_path)
     for o in ("more", "bare"): face(tmp_path/"pictures"/f"{o}.png")
     (tmp_path/"pictures"/"0-3.png").write_bytes((tmp_path/"pictures"/"0-3.png").read_bytes()[:60])
-    write(tmp_path/"faces.csv", [("path", "label"), *rows, ("pictures/none.png", "bored"), (rows[0][0], "bored"), ("", "bored"), ("pictures/bare.png", ""), ("../out.png", "bored"), ("pictures/more.png", "bored", "train", "4")])
+    write(tmp_path/"faces.csv", [("path", "label"), *rows, ("pictures/none.png", "bored"), (rows[0][0], "bored"), ("", "bored"),
+        ("pictures/bare.png", ""), ("../out.png", "bored"), ("pictures/more.png", "bored", "train", "4")])
     message = wrong(tmp_path)
-    for row, text in ((5, "pictures/0-3.png"), (26, "pictures/none.png is missing on disk"), (2, "more than once, with different labels"), (27, "more than once, with different labels"),
-                      (28, "this row has no path"), (29, "pictures/bare.png has no label"), (30, "leads out of the data folder"), (31, "has 4 columns, the header has 2")):
+    for row, text in ((5, "pictures/0-3.png"), (26, "pictures/none.png is missing on disk"),
+                      (2, "more than once, with different labels"), (27, "more than once, with different labels"),
+                      (28, "this row has no path"), (29, "pictures/bare.png has no label"),
+                      (30, "leads out of the data folder"), (31, "has 4 columns, the header has 2")):
         assert any(f"faces.csv, row {row}: " in o and text in o for o in message.splitlines()), (row, text, message)
     assert "--skip-bad" in message
     t = own_table(tmp_path, skip_bad=True)
@@ -218,7 +225,8 @@ def test_wrong_split_names(tmp_path):
 @pytest.mark.parametrize("make,words", [
     (lambda d: None, "make one folder per class"),
     (lambda d: folders(d, ("happy",)), "has one class only (happy); give two or more"),
-    (lambda d: write(d/"list.csv", [("file", "emotion"), ("a.png", "happy")]), "list.csv has the columns file, emotion; needed are path and label"),
+    (lambda d: write(d/"list.csv", [("file", "emotion"), ("a.png", "happy")]),
+        "list.csv has the columns file, emotion; needed are path and label"),
     (lambda d: write(d/"faces.csv", [("path", "label")]), "holds no row with a face"),
     (lambda d: listed(d, ("", "")), "has one class only (none has a name)"),
     (lambda d: folders(d, ("bored", "BORED")), "BORED and bored differ by small and capital letters only"),
@@ -268,9 +276,13 @@ def test_fine_tuning_from_the_shipped_weights(given, tmp_path, monkeypatch, caps
     from psr_fer.cli import main
     from psr_fer.predict import Predictor
     colours(tmp_path/"my faces")
-    if given.endswith("csv"): write(tmp_path/given, [("path", "label"), *((o.relative_to(tmp_path/"my faces").as_posix(), o.parent.name) for o in sorted((tmp_path/"my faces").rglob("*.png")))], encoding="utf-8")
+    if given.endswith("csv"):
+        pictures = sorted((tmp_path/"my faces").rglob("*.png"))
+        rows = [(o.relative_to(tmp_path/"my faces").as_posix(), o.parent.name) for o in pictures]
+        write(tmp_path/given, [("path", "label"), *rows], encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["psr-fer", "train", given, "--out", "run", "--set", "epochs=1", "--set", "batch_size=8", "--set", "views_n=1"])
+    monkeypatch.setattr(sys, "argv", ["psr-fer", "train", given, "--out", "run", "--set", "epochs=1", "--set", "batch_size=8",
+        "--set", "views_n=1"])
     with pytest.raises(SystemExit) as e: main()
     printed = capsys.readouterr()
     assert not e.value.code, printed.err

@@ -81,7 +81,8 @@ def test_constraints_name_packages_and_versions_only():
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_constraints_cover_every_requirement(ini, python):
-    env = dict(python_version=python, python_full_version=f"{python}.1", sys_platform="linux", platform_machine="x86_64", os_name="posix", extra="")
+    env = dict(python_version=python, python_full_version=f"{python}.1", sys_platform="linux", platform_machine="x86_64",
+        os_name="posix", extra="")
     pins = {}
     for o in map(Requirement, [o for o in text("constraints.txt").splitlines() if o and not o.startswith("#")]):
         if o.marker is None or o.marker.evaluate(env):
@@ -93,7 +94,8 @@ def test_constraints_cover_every_requirement(ini, python):
 
 def test_no_lock_file_with_download_addresses():
     files = tracked()
-    assert not [o for o in files if re.search(r"(^|/)(uv\.lock|poetry\.lock|pdm\.lock|Pipfile\.lock|pylock[^/]*\.toml|[^/]*conda-lock\.yml|package-lock\.json)$", o)]
+    locks = r"uv\.lock|poetry\.lock|pdm\.lock|Pipfile\.lock|pylock[^/]*\.toml|[^/]*conda-lock\.yml|package-lock\.json"
+    assert not [o for o in files if re.search(rf"(^|/)({locks})$", o)]
     address = "files.python" + "hosted.org"
     assert not [o for o in files if (ROOT/o).is_file() and address.encode() in (ROOT/o).read_bytes()]
 
@@ -139,12 +141,15 @@ def built(tmp_path_factory):
         assert r.returncode == 0, r.stdout[-2000:] + r.stderr[-2000:]
     build("build_sdist", src)
     sdist = next((src/"dist").glob("*.tar.gz"))
-    with tarfile.open(sdist) as t: t.extractall(src/"unpacked", filter="data") if hasattr(tarfile, "data_filter") else t.extractall(src/"unpacked")
+    with tarfile.open(sdist) as t:
+        t.extractall(src/"unpacked", filter="data") if hasattr(tarfile, "data_filter") else t.extractall(src/"unpacked")
     build("build_wheel", next((src/"unpacked").iterdir()))
     return sdist, next((src/"dist").glob("*.whl"))
 
 
-def package_files(): return {o.relative_to(ROOT).as_posix() for o in (ROOT/"psr_fer").rglob("*") if o.is_file() and "__pycache__" not in o.parts and not o.name.startswith(".")}
+def package_files():
+    there = [o for o in (ROOT/"psr_fer").rglob("*") if o.is_file() and "__pycache__" not in o.parts]
+    return {o.relative_to(ROOT).as_posix() for o in there if not o.name.startswith(".")}
 
 
 def test_sdist_and_wheel_hold_the_package_and_its_data(built):
@@ -165,7 +170,8 @@ def test_wheel_says_what_settings_ini_says(built, ini):
     assert ini["license"] in (meta["License-Expression"], meta["License"]) and meta["Author"] == ini["author"]
     assert any(o.endswith("licenses/LICENSE") or o.endswith("info/LICENSE") for o in z.namelist())
     wanted = [Requirement(o) for o in meta.get_all("Requires-Dist")]
-    def of(extra): return {str(Requirement(f"{o.name}{o.specifier}")) for o in wanted if (f'extra == "{extra}"' in str(o.marker) if extra else "extra" not in str(o.marker))}
+    def belongs(o, extra): return f'extra == "{extra}"' in str(o.marker) if extra else "extra" not in str(o.marker)
+    def of(extra): return {str(Requirement(f"{o.name}{o.specifier}")) for o in wanted if belongs(o, extra)}
     assert of(None) == {str(Requirement(o)) for o in lines(ini, "requirements")}
     assert of("dev") == {str(Requirement(o)) for o in lines(ini, "dev_requirements")}
     scripts = z.read(f"{info}/entry_points.txt").decode()

@@ -19,7 +19,8 @@ CLOSE = dict(atol=1e-4, rtol=0)
 def golden():
     case = json.loads((GOLDEN/"psr_ferplus_96.json").read_text())
     sd = authors.fill(case["shapes"], case["seed"])
-    return case, sd, authors.inputs(case["seed"], case["batch"], case["size"]), {k: torch.from_numpy(v) for k, v in np.load(GOLDEN/"psr_ferplus_96.npz").items()}
+    want = {k: torch.from_numpy(v) for k, v in np.load(GOLDEN/"psr_ferplus_96.npz").items()}
+    return case, sd, authors.inputs(case["seed"], case["batch"], case["size"]), want
 
 
 def ours(model, x):
@@ -49,7 +50,8 @@ def test_reference_is_the_golden_network(golden):
 
 # seed, size, classes, kstep, cut: every allowed cut, sizes that do not divide evenly, both ksteps
 CASES = [(2, 64, 7, 1, 3), (3, 70, 8, 1, 6), (4, 131, 5, 2, 24), (5, 64, 7, 1, 37)]
-MORE = [(6, 100, 7, 1, 24), (7, 129, 7, 2, 20), (8, 65, 2, 1, 10), (9, 64, 8, 1, 14), (10, 64, 8, 1, 17), (11, 66, 8, 1, 27), (12, 64, 8, 1, 30), (13, 64, 8, 1, 34)]
+MORE = [(6, 100, 7, 1, 24), (7, 129, 7, 2, 20), (8, 65, 2, 1, 10), (9, 64, 8, 1, 14), (10, 64, 8, 1, 17), (11, 66, 8, 1, 27),
+        (12, 64, 8, 1, 30), (13, 64, 8, 1, 34)]
 
 
 @pytest.mark.parametrize("seed,size,n_classes,kstep,cut", CASES + [pytest.param(*o, marks=pytest.mark.slow) for o in MORE])
@@ -76,7 +78,8 @@ def test_damaged_state_dicts(golden):
     less = {k: v for k, v in sd.items() if k != "pyramid_group.2.0.weight"}
     with pytest.raises(ValueError, match="low.2.features.0.weight"): from_authors(less, case["size"])
     with pytest.raises(ValueError, match="stn.extra"): from_authors(sd | {"stn.extra": torch.zeros(1)}, case["size"])
-    with pytest.raises(ValueError, match="head"): from_authors({k: v for k, v in sd.items() if not k.startswith("classifier.1.0.8")}, case["size"])
+    with pytest.raises(ValueError, match="head"):
+        from_authors({k: v for k, v in sd.items() if not k.startswith("classifier.1.0.8")}, case["size"])
     with pytest.raises(ValueError, match="no 'pyramid_group'"): from_authors({}, case["size"])
 
 

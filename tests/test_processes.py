@@ -20,8 +20,10 @@ def together(faces, tmp_path_factory):
     pytest.importorskip("accelerate")
     out = tmp_path_factory.mktemp("processes")/"run"
     command = ["train", "synthetic-demo", "--data", faces, "--labels", "label.csv", "--out", out, *[o for s in SETS for o in ("--set", s)]]
-    r = subprocess.run([sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29571",
-                        "-m", "psr_fer.cli", *map(str, command)], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true"), timeout=600)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "29571"]
+    r = subprocess.run([*launch, "-m", "psr_fer.cli", *map(str, command)], capture_output=True, text=True,
+                       env=dict(os.environ, OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true"), timeout=600)
     assert r.returncode == 0, r.stdout[-2000:] + r.stderr[-4000:]
     return out, r.stdout
 

@@ -21,7 +21,8 @@ FULL = {
     "two lists from 0": (m.rafdb_lists, {}, "told by their counts"),
     "csv with emotion_name": (m.rafdb_meta, {}, "by name"),
     "folders 1-7 and csv": (m.rafdb_folders, dict(csvs=True, base="DATASET"), "told by their counts"),
-    "folders 1-7, test called val, names lost": (m.rafdb_folders, dict(splits=("train","val"), name=lambda s,i: f"{i:06}"), "told by their counts"),
+    "folders 1-7, test called val, names lost": (m.rafdb_folders, dict(splits=("train","val"), name=lambda s,i: f"{i:06}"),
+        "told by their counts"),
     "folders 0-6 in the release's order": (m.rafdb_folders, dict(codes=FROM_ZERO), "told by their counts"),
     "folders 0-6 in another order": (m.rafdb_folders, dict(codes=OTHER_ZERO), "told by their counts"),
     "folders by name": (m.rafdb_folders, dict(codes={o: o.title() for o in EMOTIONS7}, splits=("Train","Test")), "by name"),
@@ -82,13 +83,16 @@ def test_parquet(named, tmp_path):
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     (tmp_path/"train-00000.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None); monkeypatch.setattr("importlib.util.find_spec", lambda o: None)
-    with pytest.raises(DataError, match=r"train-00000.parquet: reading parquet needs pyarrow; install it with `pip install pyarrow`\."): rafdb_table(tmp_path)
+    with pytest.raises(DataError, match=r"train-00000.parquet: reading parquet needs pyarrow; install it with `pip install pyarrow`\."):
+        rafdb_table(tmp_path)
 
 # what numbers mean
 
 def test_digits_from_0_are_refused_unless_settled(tmp_path):
     root = m.rafdb_folders(tmp_path, SMALL, FROM_ZERO)
-    with pytest.raises(DataError, match="numbered 0 to 6, which copies of RAF-DB do in different orders, and the counts do not tell which; pass classes="): rafdb_table(root)
+    with pytest.raises(DataError, match="numbered 0 to 6, which copies of RAF-DB do in different orders, "
+                                        "and the counts do not tell which; pass classes="):
+        rafdb_table(root)
     for classes in (ORDERS["rafdb"][1:], ",".join(ORDERS["rafdb"][1:]), "rafdb", {i: o for o,i in FROM_ZERO.items()}):
         assert counts_of(rafdb_table(root, fold=None, classes=classes)) == SMALL
     assert rafdb_table(root, classes="fer2013").query("path.str.contains('/0/')")["label"].eq("anger").all()
@@ -143,8 +147,10 @@ def test_folds(tmp_path):
     assert ids(other) == ids(held[2])
 
 @pytest.mark.parametrize("options, message", [
-    (dict(fold=5), "fold must be 0 to 4, or None for all of train, got 5"), (dict(fold=-1), "fold must be 0 to 4"), (dict(fold=1.), "fold must be 0 to 4"),
-    (dict(n_folds=1), "n_folds must be a whole number of at least 2, got 1"), (dict(n_folds=11), "n_folds=11 needs a class with at least as many training faces; the largest has 10")])
+    (dict(fold=5), "fold must be 0 to 4, or None for all of train, got 5"), (dict(fold=-1), "fold must be 0 to 4"),
+    (dict(fold=1.), "fold must be 0 to 4"),
+    (dict(n_folds=1), "n_folds must be a whole number of at least 2, got 1"),
+    (dict(n_folds=11), "n_folds=11 needs a class with at least as many training faces; the largest has 10")])
 def test_folds_out_of_range(options, message, tmp_path):
     with pytest.raises(ValueError, match=message): rafdb_table(m.rafdb_list(tmp_path, SMALL), **options)
 
@@ -162,7 +168,8 @@ def test_a_copy_with_three_splits_keeps_them(tmp_path):
 def test_a_valid_split_that_is_the_test_split(tmp_path):
     t = rafdb_table(m.rafdb_folders(tmp_path, SMALL, splits=("train","valid"))) # by the names of its pictures
     assert class_counts(t).sum().to_dict() == dict(train=56, valid=14, test=35)
-    assert t.query("split == 'valid'")["path"].str.startswith("train/").all() and any("is RAF-DB's test split" in o for o in t.attrs["notes"])
+    assert t.query("split == 'valid'")["path"].str.startswith("train/").all()
+    assert any("is RAF-DB's test split" in o for o in t.attrs["notes"])
 
 # sizes and boxes
 
@@ -176,7 +183,8 @@ def test_native_sizes(tmp_path):
     (tmp_path/"b/Annotation/boundingbox/train_00003_boundingbox.txt").unlink()
     with pytest.raises(DataError, match="train_00003.jpg has no face box in Annotation/boundingbox"): rafdb_table(tmp_path/"b")
     m.write(tmp_path/"b/Annotation/boundingbox/train_00003_boundingbox.txt", ["0 0 41 20"])
-    with pytest.raises(DataError, match=r"train_00003.jpg has a face box \(0, 0, 41, 20\) outside its 40 x 40 pixels"): rafdb_table(tmp_path/"b")
+    with pytest.raises(DataError, match=r"train_00003.jpg has a face box \(0, 0, 41, 20\) outside its 40 x 40 pixels"):
+        rafdb_table(tmp_path/"b")
     (tmp_path/"a/Annotation/boundingbox/train_00003_boundingbox.txt").unlink() # aligned pictures do without
     t = rafdb_table(tmp_path/"a", fold=None)
     assert t.loc[face_id(t["path"]) == "train_00003", "width"].item() == 40 and any("1 of them have no box" in o for o in t.attrs["notes"])
@@ -214,7 +222,8 @@ def box(d, text): m.write(d/"Annotation/boundingbox/train_00001_boundingbox.txt"
 
 BROKEN = {
     "a line without label": (r"list_patition_label.txt, row 106: 'train_00099.jpg' is not a name and a label\.", 1),
-    "a number that is no class": (r"list_patition_label.txt, row 4: .*train_00099_aligned.jpg has the label '8', which is none of the class numbers 1 to 7\.", 1),
+    "a number that is no class": (r"list_patition_label.txt, row 4: .*train_00099_aligned.jpg has the label '8', "
+        r"which is none of the class numbers 1 to 7\.", 1),
     "a label that is no number": (r"row 4: .* has the label 'bored', which is none of the class numbers 1 to 7\.", 1),
     "a class that RAF-DB lacks": (r"row 4: label 'contempt' is none of neutral, happiness", 1),
     "a row twice": (r"row 106: .*train_00001_aligned.jpg stands a second time; delete this row\.", 1),
@@ -267,16 +276,26 @@ def test_damage_moves_no_face_between_folds(tmp_path):
 
 FOLDERS = {
     "a file that is no picture": (lambda d: (d/"train/3/notes.txt").write_text("x"), r"train/3: train/3/notes.txt is no picture file\.", 1),
-    "a picture beside the folders": (lambda d: Image.new("L", (9,9)).save(d/"train/loose.png"), r"train: train/loose.png lies in no class folder\.", 1),
-    "a folder that is no class": (lambda d: (d/"train/3").rename(d/"train/bored"), r"train/bored/.* has the label 'bored', which is none of the class numbers 1 to 7", 10),
-    "csv and folder disagree": (lambda d: swap(d, "train_labels.csv", 3), r"train/\d/train_00003_aligned.jpg lies in folder \d, but train_labels.csv \(row 4\) says 9\.", 1),
-    "csv names a missing picture": (lambda d: append(d, "train_labels.csv", "train_00777.jpg,3"), r"train_labels.csv, row 72: train_00777.jpg is in no class folder\.", 1),
-    "csv without its column": (lambda d: swap(d, "train_labels.csv", 0, "image,emotion"), r"train_labels.csv, row 1: column label missing; needed are image, label\.", None),
-    "csv with a broken line": (lambda d: append(d, "train_labels.csv", "a,b,c"), r"train_labels.csv, row 72: the line has 3 cells instead of 2\.", 1),
-    "csv with half a line": (lambda d: append(d, "train_labels.csv", "train_00777.jpg"), r"train_labels.csv, row 72: the line has 1 cell instead of 2\.", 1),
-    "csv with an open quote": (lambda d: append(d, "train_labels.csv", '"a,3'), r"train_labels.csv(, row \d+)?: the line cannot be read as csv", None),
-    "an empty csv": (lambda d: (d/"train_labels.csv").write_text(""), r"train_labels.csv: is empty; needed are the columns image, label\.", None),
-    "two folders for one split": (lambda d: shutil.copytree(d/"test", d/"testing"), r"test and testing both look like the test split", None),
+    "a picture beside the folders": (lambda d: Image.new("L", (9,9)).save(d/"train/loose.png"),
+        r"train: train/loose.png lies in no class folder\.", 1),
+    "a folder that is no class": (lambda d: (d/"train/3").rename(d/"train/bored"),
+        r"train/bored/.* has the label 'bored', which is none of the class numbers 1 to 7", 10),
+    "csv and folder disagree": (lambda d: swap(d, "train_labels.csv", 3),
+        r"train/\d/train_00003_aligned.jpg lies in folder \d, but train_labels.csv \(row 4\) says 9\.", 1),
+    "csv names a missing picture": (lambda d: append(d, "train_labels.csv", "train_00777.jpg,3"),
+        r"train_labels.csv, row 72: train_00777.jpg is in no class folder\.", 1),
+    "csv without its column": (lambda d: swap(d, "train_labels.csv", 0, "image,emotion"),
+        r"train_labels.csv, row 1: column label missing; needed are image, label\.", None),
+    "csv with a broken line": (lambda d: append(d, "train_labels.csv", "a,b,c"),
+        r"train_labels.csv, row 72: the line has 3 cells instead of 2\.", 1),
+    "csv with half a line": (lambda d: append(d, "train_labels.csv", "train_00777.jpg"),
+        r"train_labels.csv, row 72: the line has 1 cell instead of 2\.", 1),
+    "csv with an open quote": (lambda d: append(d, "train_labels.csv", '"a,3'),
+        r"train_labels.csv(, row \d+)?: the line cannot be read as csv", None),
+    "an empty csv": (lambda d: (d/"train_labels.csv").write_text(""),
+        r"train_labels.csv: is empty; needed are the columns image, label\.", None),
+    "two folders for one split": (lambda d: shutil.copytree(d/"test", d/"testing"),
+        r"test and testing both look like the test split", None),
 }
 def swap(d, file, i, new=None):
     lines = (d/file).read_text().splitlines(); lines[i] = new or lines[i][:-1] + "9"; (d/file).write_text("\n".join(lines))
@@ -306,18 +325,21 @@ def test_broken_meta(tmp_path):
 
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match="there is no such folder; give the folder that holds RAF-DB"): rafdb_table(tmp_path/"nowhere")
-    with pytest.raises(DataError, match="no RAF-DB here; expected are EmoLabel/list_patition_label.txt beside Image/aligned"): rafdb_table(tmp_path)
+    with pytest.raises(DataError, match="no RAF-DB here; expected are EmoLabel/list_patition_label.txt beside Image/aligned"):
+        rafdb_table(tmp_path)
     assert not is_rafdb(tmp_path) and not is_rafdb(tmp_path/"nowhere")
 
 def test_two_copies(tmp_path):
     for o in ("one","two"): m.rafdb_list(tmp_path/o, SMALL)
-    with pytest.raises(DataError, match=r"holds more than one copy of RAF-DB \(one, two\); give the folder of the one you mean"): rafdb_table(tmp_path)
+    with pytest.raises(DataError, match=r"holds more than one copy of RAF-DB \(one, two\); give the folder of the one you mean"):
+        rafdb_table(tmp_path)
     (tmp_path/"two").rename(tmp_path/"basic") # the name that the release has
     assert rafdb_layout(tmp_path).base == tmp_path/"basic"
 
 def test_a_valid_split_that_might_be_anything(tmp_path):
     root = m.rafdb_folders(tmp_path, SMALL, splits=("train","valid"), name=lambda s,i: f"{s[0]}{i}")
-    with pytest.raises(DataError, match="neither names nor counts tell whether that is RAF-DB's test split; call its folder test if it is"): rafdb_table(root)
+    with pytest.raises(DataError, match="neither names nor counts tell whether that is RAF-DB's test split; call its folder test if it is"):
+        rafdb_table(root)
 
 def test_a_valid_split_cut_from_train(tmp_path):
     root = m.rafdb_folders(tmp_path, SMALL, splits=("train","valid"), name=lambda s,i: f"train_{i + 500*(s == 'test'):05}")

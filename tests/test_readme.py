@@ -32,8 +32,10 @@ def test_hidden_cells_and_outputs_do_not_show(tool):
     cell = nbformat.v4.new_code_cell
     out = [nbformat.v4.new_output("stream", text="printed\n")]
     made = nbformat.v4.new_notebook(cells=[
-        cell("#| hide\nsecret = 1", outputs=out), cell("#| echo: false\nunseen = 2", outputs=[nbformat.v4.new_output("stream", text="seen\n")]),
-        cell("#| output: false\nshown = 3", outputs=out), nbformat.v4.new_markdown_cell("[a](00_a.ipynb) [b](../LICENSE) [c](https://c.org) [d](#d)")])
+        cell("#| hide\nsecret = 1", outputs=out),
+        cell("#| echo: false\nunseen = 2", outputs=[nbformat.v4.new_output("stream", text="seen\n")]),
+        cell("#| output: false\nshown = 3", outputs=out),
+        nbformat.v4.new_markdown_cell("[a](00_a.ipynb) [b](../LICENSE) [c](https://c.org) [d](#d)")])
     text = tool["render"](made)
     assert "shown = 3" in text and "seen" in text
     assert not [o for o in ("secret", "unseen", "printed", "#|") if o in text]

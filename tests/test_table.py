@@ -45,7 +45,8 @@ def test_check_table_says_what_is_wrong(small, change, words):
     assert any(words in o for o in found), found
 
 
-@pytest.mark.parametrize("path,words", [("../x.png", "leads out of the data folder"), ("/etc/passwd", "leads out of the data folder"), ("a/../../x.png", "leads out"),
+@pytest.mark.parametrize("path,words", [("../x.png", "leads out of the data folder"),
+    ("/etc/passwd", "leads out of the data folder"), ("a/../../x.png", "leads out"),
                                         ("gone.png", "is missing on disk"), (".", "is missing on disk")])
 def test_look_refuses_paths(tmp_path, path, words): assert words in look(tmp_path, path)
 
@@ -75,7 +76,8 @@ def test_settle():
     with pytest.raises(DataError, match="f.csv, row 3: is bad"): settle(t, "root", [row])
     kept = settle(t, "root", [row], skip_bad=True)
     assert kept["path"].tolist() == ["a", "c"] and kept.attrs["skipped"] == 1
-    with pytest.raises(DataError, match="cannot be skipped"): settle(t, "root", [row, Problem("f.csv", None, "is not there.")], skip_bad=True)
+    with pytest.raises(DataError, match="cannot be skipped"):
+        settle(t, "root", [row, Problem("f.csv", None, "is not there.")], skip_bad=True)
 
 
 @pytest.mark.parametrize("where", ["memory", "disk"])

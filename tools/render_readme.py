@@ -1,4 +1,5 @@
-"""Run nbs/index.ipynb and the notebooks of the experiments, keep what they show, and write README.md from the index: python tools/render_readme.py [--no-run]"""
+"""Run nbs/index.ipynb and the notebooks of the experiments, keep what they show, and write README.md from the index:
+python tools/render_readme.py [--no-run]"""
 import base64, io, posixpath, re, subprocess, sys
 from pathlib import Path
 

@@ -13,27 +13,37 @@ from io import BytesIO
 import numpy as np, pandas as pd, yaml
 from sklearn.model_selection import train_test_split
 from fastai.data.core import DataLoaders
-from .rafdb import (Layout, find_layout, folders_in, has_classes, is_picture, joined, name_rows, names_in, number, raw_rows,
-    read_cells, read_folders, read_list, refuse, settle_codes, split_folders)
+from .rafdb import (Layout, _first_line, find_layout, folders_in, has_classes, is_picture, joined, name_rows, names_in, number,
+    raw_rows, read_cells, read_folders, read_list, refuse, refuse_numbers, settle_codes, split_folders)
 from .table import BOX, DataError, Problem, SPLITS, dls_from_table, finish_table
 from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 
 # %% ../../nbs/04_data.affectnet.ipynb #20093c6e
 _known = {"affectnet", "yolo_format", "manually_annotated"}
-_expected = ("Manually_Annotated_file_lists/training.csv and validation.csv, train_set/ and val_set/ with images/ and annotations/, affectnet.csv, "
-             "train_set/train_annotations_8class.txt, train_set_annotation_without_lnd.csv, or class folders in train/ and val/")
+_expected = ("Manually_Annotated_file_lists/training.csv and validation.csv, train_set/ and val_set/ with images/ and annotations/, "
+             "affectnet.csv, train_set/train_annotations_8class.txt, train_set_annotation_without_lnd.csv, "
+             "or class folders in train/ and val/")
 
-def _pair(folders, names): # {"train": file, "test": file} when both are in one of the folders
+_number_lists = dict(train=["train_set_annotation_without_lnd.csv"],
+                     test=["val_set_annotation_without_lnd.csv", "valid_set_annotation_without_lnd.csv"])
+
+def _pair(folders, names): # split -> file, where one of the folders has all; names: split -> what its file may be called
     for folder in folders:
-        found = {split: f for split,options in names.items() for o in reversed(options) if (f := folder/o).is_file()}
-        if len(found) == len(names): return found
+        found = {split: next((folder/o for o in options if (folder/o).is_file()), None) for split,options in names.items()}
+        if all(found.values()): return found
+
+def _class_lists(held, n): # split -> list of n classes in its folder, where both are there
+    words = dict(train=["train"], test=["valid","val","test"])
+    pairs = [_pair([held[split]], {split: [f"{o}_annotations_{n}class.txt" for o in options]}) if held[split] else None
+             for split,options in words.items()]
+    return {**pairs[0], **pairs[1]} if all(pairs) else None
 
 def _has_exp(folder): # annotations of the 2021 release
     with os.scandir(folder) as it: return any(o.name.endswith("_exp.npy") for o in it)
 
 # %% ../../nbs/04_data.affectnet.ipynb #5b3429ee
 def _detect(root, base):
-    found = lambda name, words, **files: Layout(name, root, base, f"AffectNet: {words}", files)
+    def found(name, words, **files): return Layout(name, root, base, f"AffectNet: {words}", files)
     parts = split_folders(root, base)
     held = {"train": parts.get("train"), "test": parts.get("valid") or parts.get("test")} # pictures of the derived lists
     lists = _pair([base/"Manually_Annotated_file_lists", base], dict(train=["training.csv"], test=["validation.csv"]))
@@ -43,12 +53,9 @@ def _detect(root, base):
         return found("npy", f"2021 release, annotations in {' and '.join(held[k].name for k in notes)}", parts=held)
     if (base/"affectnet.csv").is_file(): return found("phase", "affectnet.csv", list=base/"affectnet.csv")
     for n in (8, 7):
-        lists = {k: next((o/f"{w}_annotations_{n}class.txt" for w in words if (o/f"{w}_annotations_{n}class.txt").is_file()), None)
-                 for k,words in (("train",["train"]), ("test",["valid","val","test"])) if (o := held[k])}
-        if len(lists) == 2 and all(lists.values()):
-            return found("lists", f"{lists['train'].name} and {lists['test'].name}", lists=lists, parts=held, n=n)
-    lists = _pair([base, base/"affectnet_annotations"], {k: [f"{w}_set_annotation_without_lnd.csv" for w in words] for k,
-        words in (("train",["train"]), ("test",["val","valid"]))})
+        lists = _class_lists(held, n)
+        if lists: return found("lists", f"{lists['train'].name} and {lists['test'].name}", lists=lists, parts=held, n=n)
+    lists = _pair([base, base/"affectnet_annotations"], _number_lists)
     if lists: return found("numbers", f"{lists['train'].name} and {lists['test'].name}", lists=lists, parts=held)
     yolo = {k: o for k,o in parts.items() if (o/"images").is_dir() and (o/"labels").is_dir()}
     if "train" in yolo and len(yolo) > 1:
@@ -65,6 +72,7 @@ def affectnet_layout(root # data folder
 
 # %% ../../nbs/04_data.affectnet.ipynb #c8d42c67
 _own_name = re.compile(r"^(\d{1,2})_\d+_[0-9a-f]{8,}\.\w+$") # <label>_<folder>_<hash>: both from the original lists
+_others_name = re.compile(r"fer\d{5}|(?:train|test)_\d{4}|(?:Training|PublicTest|PrivateTest)_\d") # FER+, RAF-DB, FER2013
 
 def is_affectnet(root # any folder
                 )->bool: # True when it looks like AffectNet
@@ -72,14 +80,13 @@ def is_affectnet(root # any folder
     try: lay = affectnet_layout(root)
     except (DataError, OSError): return False
     if lay.name in ("original","npy","phase","lists","numbers"): return True
-    if lay.name == "labels": return {"pth","label"} <= {o.strip() for o in lay.files["list"].open(errors="replace").readline().split(",")}
+    if lay.name == "labels": return {"pth","label"} <= {o.strip() for o in _first_line(lay.files["list"]).split(",")}
     if lay.name == "yolo": return "affectnet" in str(lay.base.resolve()).lower() or lay.base.name == "YOLO_format"
     train = lay.files["parts"]["train"]
     inside = folders_in(train)
     some = [n for o in inside for n in names_in(train/o)[:2]]
     if some and all(_own_name.match(o) for o in some): return True
-    others = any(re.match(r"fer\d{5}|(?:train|test)_\d{4}|(?:Training|PublicTest|PrivateTest)_\d", o) for o in some) # FER+, RAF-DB, FER2013
-    return len(inside) == 8 and not others
+    return len(inside) == 8 and not any(_others_name.match(o) for o in some)
 
 # %% ../../nbs/04_data.affectnet.ipynb #c902f514
 _columns = ("subDirectory_filePath","face_x","face_y","face_width","face_height","facial_landmarks","expression","valence","arousal")
@@ -107,7 +114,8 @@ def _read_original_list(lay, split, file):
 def _npy_type(head:bytes): # header of an npy file -> type of its one value, None when it holds something else
     f = BytesIO(head)
     version = np.lib.format.read_magic(f)
-    shape, _, dtype = (np.lib.format.read_array_header_1_0 if version == (1,0) else np.lib.format.read_array_header_2_0)(f)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1,0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(f)
     return dtype if not dtype.hasobject and int(np.prod(shape)) == 1 else None
 
 def read_exp(file # `N_exp.npy`: one class number, stored as a number or as text
@@ -125,49 +133,52 @@ def read_exp(file # `N_exp.npy`: one class number, stored as a number or as text
 # %% ../../nbs/04_data.affectnet.ipynb #08b84b46
 def _many(function, items, workers=8, size=2048): # map over very many small files, in chunks
     chunks = [items[i:i+size] for i in range(0, len(items), size)]
-    with ThreadPoolExecutor(workers) as ex: return [o for part in ex.map(lambda c: [function(i) for i in c], chunks) for o in part]
+    def one(chunk): return [function(o) for o in chunk]
+    with ThreadPoolExecutor(workers) as ex: return [o for part in ex.map(one, chunks) for o in part]
 
 def _pictures(folder): # name without ending -> name
     return {os.path.splitext(o)[0]: o for o in names_in(folder) if is_picture(o)}
 
 def _read_npy(lay):
-    rows = []
-    for split,part in lay.files["parts"].items():
-        notes, pictures = part/"annotations", _pictures(part/"images")
-        exp = [o[:-8] for o in names_in(notes) if o.endswith("_exp.npy")]
-        def one(o):
-            try: return read_exp(f"{notes}/{o}_exp.npy"), None
-            except (OSError, ValueError) as e: return "", f"{o}_exp.npy {e}."
-        said = _many(one, exp)
-        path = joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in exp])
-        source = [f"{lay.rel(notes)}/{o}_exp.npy" for o in exp]
-        rows.append(raw_rows(path, split, [o[0] for o in said], source, bad=[o[1] for o in said]))
-        alone = sorted(set(pictures) - set(exp))
-        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures[o] for o in alone]), split, "", lay.rel(notes),
-            bad=[f"{pictures[o]} has no annotation {o}_exp.npy." for o in alone]))
-    return pd.concat(rows, ignore_index=True)
+    return pd.concat([_read_npy_part(lay, split, part) for split,part in lay.files["parts"].items()], ignore_index=True)
+
+def _read_npy_part(lay, split, part):
+    notes, pictures = part/"annotations", _pictures(part/"images")
+    exp = [o[:-8] for o in names_in(notes) if o.endswith("_exp.npy")]
+    def one(o):
+        try: return read_exp(f"{notes}/{o}_exp.npy"), None
+        except (OSError, ValueError) as e: return "", f"{o}_exp.npy {e}."
+    said = _many(one, exp)
+    images, source = f"{lay.rel(part)}/images/", [f"{lay.rel(notes)}/{o}_exp.npy" for o in exp]
+    path = joined(images, [pictures.get(o, f"{o}.jpg") for o in exp])
+    rows = raw_rows(path, split, [o[0] for o in said], source, bad=[o[1] for o in said])
+    alone = sorted(set(pictures) - set(exp))
+    bad = [f"{pictures[o]} has no annotation {o}_exp.npy." for o in alone]
+    lost = raw_rows(joined(images, [pictures[o] for o in alone]), split, "", lay.rel(notes), bad=bad)
+    return pd.concat([rows, lost])
 
 # %% ../../nbs/04_data.affectnet.ipynb #a85eea4f
 def _read_phase(lay):
     d = read_cells(lay, lay.files["list"], ["phase","img_path","label"])
     said = dict(train="train", val="test", valid="test", validation="test", test="test")
-    split = d["phase"].map({o: said.get(o.strip().lower()) for o in d["phase"].unique()})
-    bad = [b or (None if isinstance(o, str) else f"phase {v!r} is neither train nor val.") for b,o,v in zip(d["bad"], split, d["phase"])]
-    return raw_rows(joined(lay.prefix(lay.base), d["img_path"]), split.fillna(""), d["label"], lay.rel(lay.files["list"]), d["row"], bad)
+    split = [said.get(o.strip().lower(), "") for o in d["phase"]]
+    unclear = [None if s else f"phase {o!r} is neither train nor val." for s,o in zip(split, d["phase"])]
+    path, bad = joined(lay.prefix(lay.base), d["img_path"]), [b or o for b,o in zip(d["bad"], unclear)]
+    return raw_rows(path, split, d["label"], lay.rel(lay.files["list"]), d["row"], bad)
 
 def _read_lists(lay):
-    return pd.concat([read_list(lay, o, f"{lay.rel(lay.files['parts'][k])}/images/", k) for k,o in lay.files["lists"].items()],
-        ignore_index=True)
+    images = {k: f"{lay.rel(o)}/images/" for k,o in lay.files["parts"].items() if o}
+    return pd.concat([read_list(lay, o, images[k], k) for k,o in lay.files["lists"].items()], ignore_index=True)
 
 def _read_numbers(lay):
     rows = []
     for split,file in lay.files["lists"].items():
-        d, part = read_cells(lay, file, ["number",
-            "exp"]), lay.files["parts"][split] or lay.base/("train_set" if split == "train" else "val_set")
+        d = read_cells(lay, file, ["number","exp"])
+        part = lay.files["parts"][split] or lay.base/("train_set" if split == "train" else "val_set")
         pictures = _pictures(part/"images")
         names = [str(n) if (n := number(o)) is not None else o.strip() for o in d["number"].tolist()]
-        rows.append(raw_rows(joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names]), split, d["exp"],
-            lay.rel(file), d["row"], d["bad"]))
+        path = joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names])
+        rows.append(raw_rows(path, split, d["exp"], lay.rel(file), d["row"], d["bad"]))
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/04_data.affectnet.ipynb #ee32b40c
@@ -191,25 +202,28 @@ def _agree(rows, own): # class folders against the numbers in the names
     return rows.assign(code=own, bad=pd.Series(bad, dtype=object))
 
 # %% ../../nbs/04_data.affectnet.ipynb #dd4b30d7
+def _yolo_class(file, picture): # one face per file: class number and box -> (number as text, what is wrong or None)
+    try: lines = [o.split() for o in file.read_text().splitlines() if o.strip()]
+    except OSError: return "", f"{picture} has no labels/{file.name}."
+    except UnicodeDecodeError: return "", "it is not a text file."
+    if len(lines) != 1: return "", f"it should hold one face, but holds {len(lines)}."
+    try: box = [float(o) for o in lines[0][1:]]
+    except ValueError: box = []
+    if len(box) != 4: return "", "it is not a class number and four numbers."
+    if not all(0 <= o <= 1 for o in box): return "", f"the face box {box} is outside the picture; its numbers must be in 0 to 1."
+    return lines[0][0], None
+
+
+# %% ../../nbs/04_data.affectnet.ipynb #d5de6660
 def _read_yolo(lay):
     rows = []
     for split,part in lay.files["parts"].items():
         pictures = _pictures(part/"images")
         stems = sorted({*pictures, *(o[:-4] for o in names_in(part/"labels") if o.endswith(".txt"))})
-        def one(o):
-            try: lines = [l.split() for l in (part/"labels"/f"{o}.txt").read_text().splitlines() if l.strip()]
-            except OSError: return "", f"{pictures[o]} has no labels/{o}.txt."
-            except UnicodeDecodeError: return "", "it is not a text file."
-            if len(lines) != 1: return "", f"it should hold one face, but holds {len(lines)}."
-            try: box = [float(v) for v in lines[0][1:]]
-            except ValueError: box = []
-            if len(box) != 4: return "", "it is not a class number and four numbers."
-            if not all(0 <= v <= 1 for v in box): return "", f"the face box {box} is outside the picture; its numbers must be in 0 to 1."
-            return lines[0][0], None
-        said = _many(one, stems)
+        said = _many(lambda o: _yolo_class(part/"labels"/f"{o}.txt", pictures.get(o, o)), stems)
         path = joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in stems])
-        rows.append(raw_rows(path, split, [o[0] for o in said], [f"{lay.rel(part)}/labels/{o}.txt" for o in stems],
-            bad=[o[1] for o in said]))
+        source = [f"{lay.rel(part)}/labels/{o}.txt" for o in stems]
+        rows.append(raw_rows(path, split, [o[0] for o in said], source, bad=[o[1] for o in said]))
     return _valid_is_test(lay, pd.concat(rows, ignore_index=True))
 
 def _yolo_names(lay): # {number: name} from data.yaml, or None
@@ -220,19 +234,24 @@ def _yolo_names(lay): # {number: name} from data.yaml, or None
         if all(is_emotion(o) for o in names.values()): return {int(k): emotion(o) for k,o in names.items()}
 
 # %% ../../nbs/04_data.affectnet.ipynb #805761e0
+def _disagreeing(folder, label): # how many pictures lie in the folder of another expression than the list's
+    def name(o): return emotion(o) if is_emotion(o) else o
+    names = {o: name(o) for o in {*folder, *label}}
+    return sum(names[a] != names[b] for a,b in zip(folder, label))
+
 def _read_labels(lay, classes):
-    file = lay.files["list"]
+    file, parts = lay.files["list"], lay.files["parts"]
     d = read_cells(lay, file, ["pth","label"])
     d["pth"], d["label"] = d["pth"].str.strip(), d["label"].str.strip()
-    parts = {k: set(joined("", [f"{c}/{n}" for c in folders_in(o) for n in names_in(o/c)])) for k,o in lay.files["parts"].items()}
-    split = [next((k for k,o in parts.items() if p in o), "train") for p in d["pth"]]
-    prefix = {k: f"{lay.rel(o)}/" for k,o in lay.files["parts"].items()}
+    inside = {k: set(joined("", [f"{c}/{n}" for c in folders_in(o) for n in names_in(o/c)])) for k,o in parts.items()}
+    split = [next((k for k,o in inside.items() if p in o), "train") for p in d["pth"]]
+    prefix = {k: f"{lay.rel(o)}/" for k,o in parts.items()}
     path = [joined(prefix.get(k, lay.prefix(lay.base)), [p])[0] for p,k in zip(d["pth"], split)]
     folder = d["pth"].str.replace("\\", "/").str.split("/").str[-2].fillna("")
-    same = {(a,b): (emotion(a) if is_emotion(a) else a) == (emotion(b) if is_emotion(b) else b) for a,b in set(zip(folder, d["label"]))}
-    off = sum(not same[o] for o in zip(folder, d["label"]))
+    off = _disagreeing(folder, d["label"])
     if off and classes not in ("csv","folders"):
-        refuse(lay.root, f"folders and labels.csv name different expressions for {off:,} of {len(d):,} pictures; pass classes='csv' to believe the list, or classes='folders' to believe the folders.", lay.rel(file))
+        refuse(lay.root, f"folders and labels.csv name different expressions for {off:,} of {len(d):,} pictures; "
+            "pass classes='csv' to believe the list, or classes='folders' to believe the folders.", lay.rel(file))
     rows = raw_rows(path, split, folder if classes == "folders" else d["label"], lay.rel(file), d["row"], d["bad"])
     return _valid_is_test(lay, rows)
 
@@ -254,17 +273,22 @@ def _leave_out(rows): # rows that are no expression by design; -> (rows, notes)
         if mask.any(): notes.append(f"left out: {int(mask.sum()):,} {name}.")
     return rows[~out].drop(columns="no_box", errors="ignore").reset_index(drop=True), notes
 
+
+# %% ../../nbs/04_data.affectnet.ipynb #1c2bd8aa
+def _orders_hint(lay):
+    orders = "classes='alphabetical' for the copy on Kaggle" if lay.name == "yolo" else \
+        "classes='affectnet' for the order of the release, or classes='alphabetical'"
+    return f"or the name of a known order: {orders}"
+
 def _settle(lay, rows, classes): # -> (rows, {number: name}, words)
     own = _own_codes(rows) if lay.name == "folders" else None
     if own is not None and classes is None: return _agree(rows, own), _released, "class numbers in the pictures' names"
     if lay.name == "labels": return rows, _released, f"believing {'the folders' if classes == 'folders' else 'labels.csv'}"
     sure = lay.name in ("original","npy","phase","numbers") or lay.files.get("n") == 8
-    names, words = settle_codes(rows, _official, classes, _released if sure else _yolo_names(lay) if lay.name == "yolo" else None)
-    if names is not None: return rows, names, words
-    found = sorted({n for o in rows["code"].unique() if (n := number(o)) is not None})
-    hint = "classes='alphabetical' for the copy on Kaggle" if lay.name == "yolo" else "classes='affectnet' for the order of the release, or classes='alphabetical'"
-    refuse(lay.root, f"its classes are numbered {found[0]} to {found[-1]}, which copies of AffectNet do in different orders, and the counts do not tell which; "
-        f"pass classes= with the names in the order of the numbers, or the name of a known order: {hint}.", lay.rel(lay.base) if lay.base != lay.root else None)
+    default = _released if sure else _yolo_names(lay) if lay.name == "yolo" else None
+    names, words = settle_codes(rows, _official, classes, default)
+    if names is None: refuse_numbers(lay, {number(o) for o in rows["code"].unique()}, "AffectNet", _orders_hint(lay))
+    return rows, names, words
 
 # %% ../../nbs/04_data.affectnet.ipynb #44b0d94e
 def cut_share(table:pd.DataFrame, # faces, with path, label and split
@@ -279,8 +303,9 @@ def cut_share(table:pd.DataFrame, # faces, with path, label and split
     label = table["label"].to_numpy(dtype=object)[train]
     try: _, moved = train_test_split(train, test_size=share, random_state=seed, stratify=label)
     except ValueError as e:
-        small = table["label"].iloc[train].value_counts()
-        raise ValueError(f"a share of {share} of {len(train):,} training faces cannot hold every class (the smallest has {small.min() if len(small) else 0}); use a larger share.") from e
+        smallest = table["label"].iloc[train].value_counts().min()
+        raise ValueError(f"a share of {share} of {len(train):,} training faces cannot hold every class (the smallest has {smallest}); "
+            "use a larger share.") from e
     split = table["split"].to_numpy(dtype=object, copy=True)
     split[moved] = to
     return table.assign(split=split)
@@ -304,8 +329,9 @@ def affectnet_table(root, # folder with AffectNet in any of its layouts
     rows, names, how = _settle(lay, rows, classes)
     table, problems = name_rows(rows, names)
     table, problems, more = _take_classes(root, table, problems, n_classes)
-    finish = lambda table, notes, splits: finish_table(table, root, f"{lay.words} ({how})", problems, notes,
-        EMOTIONS if n_classes == 8 else EMOTIONS7, skip_bad, check_files, splits)
+    kept = EMOTIONS if n_classes == 8 else EMOTIONS7
+    def finish(table, notes, splits):
+        return finish_table(table, root, f"{lay.words} ({how})", problems, notes, kept, skip_bad, check_files, splits)
     try: table, drawn = _draw(table, valid_share, seed)
     except ValueError:
         if not skip_bad: finish(table, [], ()) # what is wrong with the faces is told first
@@ -315,6 +341,8 @@ def affectnet_table(root, # folder with AffectNet in any of its layouts
     table.attrs.update(dataset="affectnet")
     return table
 
+
+# %% ../../nbs/04_data.affectnet.ipynb #fca5656c
 def _take_classes(root, table, problems, n_classes): # -> (table, problems, notes)
     contempt = (table["label"] == "contempt").to_numpy()
     if n_classes == 8:
@@ -333,7 +361,8 @@ def _draw(table, valid_share, seed): # valid, and test where a copy has none, co
     if "valid" in has: notes.append("the validation split is the copy's own.")
     elif valid_share:
         table = cut_share(table, valid_share, "valid", seed)
-        notes.append(f"{valid_share:.0%} of train (stratified, seed {seed}) is the validation split; AffectNet's own validation split is test.")
+        notes.append(f"{valid_share:.0%} of train (stratified, seed {seed}) is the validation split; "
+            "AffectNet's own validation split is test.")
     return table, notes
 
 def _count_note(table, n_classes): # beside Table 3, and a warning when it is far from it
@@ -360,5 +389,5 @@ def affectnet_dls(root, # folder with AffectNet
                  )->DataLoaders: # train, valid, test
     "AffectNet as fast DataLoaders."
     if not valid_share: raise ValueError(f"DataLoaders need a validation split, so valid_share must be above 0, got {valid_share!r}.")
-    return dls_from_table(affectnet_table(root, n_classes, valid_share, valid_seed, classes, skip_bad), size=size, bs=bs, augment=augment,
-        **kwargs)
+    table = affectnet_table(root, n_classes, valid_share, valid_seed, classes, skip_bad)
+    return dls_from_table(table, size=size, bs=bs, augment=augment, **kwargs)

@@ -18,9 +18,11 @@ from ..emotions import IMAGENET_STATS
 # %% ../../nbs/19_data.bench.ipynb #5ef2848e
 def plain_dls(table, root, size, bs):
     "The usual fastai way: ImageBlock, Resize, aug_transforms with the settings of the paper's code."
+    def by_split(table): return [table.index[table["split"] == o].tolist() for o in ("train","valid")]
+    changes = aug_transforms(max_rotate=30., max_zoom=1.2, max_lighting=.2, max_warp=.2)
     block = DataBlock(blocks=(ImageBlock, CategoryBlock), get_x=lambda r: f"{root}/{r.path}", get_y=lambda r: r.label,
-        splitter=lambda t: [t.index[t["split"] == o].tolist() for o in ("train","valid")], item_tfms=Resize(size, method=ResizeMethod.Squish),
-        batch_tfms=[*aug_transforms(max_rotate=30., max_zoom=1.2, max_lighting=.2, max_warp=.2), Normalize.from_stats(*IMAGENET_STATS, cuda=False)])
+        splitter=by_split, item_tfms=Resize(size, method=ResizeMethod.Squish),
+        batch_tfms=[*changes, Normalize.from_stats(*IMAGENET_STATS, cuda=False)])
     return block.dataloaders(table, bs=bs, num_workers=0)
 
 # %% ../../nbs/19_data.bench.ipynb #14b94314
@@ -39,8 +41,9 @@ def bench_loaders(table:pd.DataFrame, # a data set
                  )->pd.DataFrame: # faces per second of each loader, a row per round, and their ratio
     "Images per second of the cached loaders and of plain fastai, in turn."
     root, attrs = root or table.attrs["root"], dict(table.attrs)
-    train = table[table["split"] == "train"]
-    table = pd.concat([train.sample(min(faces, len(train)), random_state=0), table[table["split"] == "valid"].head(bs)]).reset_index(drop=True)
+    train, valid = table[table["split"] == "train"], table[table["split"] == "valid"]
+    some = train.sample(min(faces, len(train)), random_state=0)
+    table = pd.concat([some, valid.head(bs)]).reset_index(drop=True)
     table.attrs.update(attrs)
     fast, plain = dls_from_table(table, root, size, bs), plain_dls(table, root, size, bs)
     first = _rate(fast.train)

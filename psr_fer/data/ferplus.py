@@ -7,11 +7,12 @@ __all__ = ['VOTES', 'PROTOCOLS', 'USAGES', 'FOLDERS', 'vote_labels', 'ferplus_la
 
 # %% ../../nbs/02_data.ferplus.ipynb #8b65ec2e
 import csv
+from collections import namedtuple
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastai.data.core import DataLoaders
 from ..emotions import EMOTIONS, emotion, is_emotion
-from .table import DataError, Problem, dls_from_table, finish_table
+from .table import DataError, Problem, SPLITS, dls_from_table, finish_table
 
 # %% ../../nbs/02_data.ferplus.ipynb #f73011d5
 VOTES = (*EMOTIONS, "unknown", "NF") # columns of fer2013new.csv and label.csv
@@ -40,8 +41,6 @@ USAGES = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"} # w
 FOLDERS = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
 _split_names = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "publictest": "valid",
                 "test": "test", "testing": "test", "privatetest": "test"}
-# picture names that stand twice in the released fer2013new.csv; the paper counts rows, so both rows stay
-_known_twice = {"fer0006953.png", "fer0008403.png", "fer0011785.png", "fer0033120.png"}
 
 def ferplus_layout(root, # data folder
                    labels:str="fer2013new.csv" # wanted label file: "fer2013new.csv" or "label.csv"
@@ -49,101 +48,150 @@ def ferplus_layout(root, # data folder
     "Which of FER+'s layouts `root` holds; a look at names only."
     root = Path(root)
     folders = [o for o in FOLDERS if (root/o).is_dir()]
-    if (root/"fer2013new.csv").is_file() and (labels != "label.csv" or not any((root/o/"label.csv").is_file() for o in folders)):
-        if (root/"fer2013.csv").is_file() and not folders: return "pixels"
+    listed = any((root/o/"label.csv").is_file() for o in folders)
+    if (root/"fer2013new.csv").is_file() and not (labels == "label.csv" and listed):
         if folders: return "votes"
-    if any((root/o/"label.csv").is_file() for o in folders): return "folders"
+        if (root/"fer2013.csv").is_file(): return "pixels"
+    if listed: return "folders"
     return "classes" if _class_folders(root) else ""
 
 # %% ../../nbs/02_data.ferplus.ipynb #daa709af
-def _class_folders(root): # split -> {class folder: emotion}, for trees like train/happy and test/3
+def _named_classes(folders): # class folders -> {folder: emotion}; empty when they are none
+    if all(is_emotion(o) for o in folders): return {o: emotion(o) for o in folders}
+    if set(folders) <= set("01234567") and len(folders) > 7: return {o: EMOTIONS[int(o)] for o in folders} # order of the columns
+    return {}
+
+def _class_folders(root): # folder of a split -> (split, {class folder: emotion}), for trees like train/happy and test/3
     found = {}
     for part in sorted(o for o in Path(root).iterdir() if o.is_dir()) if Path(root).is_dir() else []:
         split = _split_names.get(part.name.lower()) or FOLDERS.get(part.name)
-        names = sorted(o.name for o in part.iterdir() if o.is_dir()) if split else []
-        if not names: continue
-        if all(is_emotion(o) for o in names): found[part.name] = split, {o: emotion(o) for o in names}
-        elif set(names) <= set("01234567") and len(names) > 7: found[part.name] = split, {o: EMOTIONS[int(o)] for o in names} # column order
-    return found if {"train","test"} <= {o[0] for o in found.values()} else {}
+        classes = _named_classes(sorted(o.name for o in part.iterdir() if o.is_dir())) if split else {}
+        if classes: found[part.name] = split, classes
+    return found if {"train","test"} <= {split for split,_ in found.values()} else {}
 
 # %% ../../nbs/02_data.ferplus.ipynb #58ecdd1c
-def _read_votes(root, file, head, first): # rows of one label file -> [(file, row, name, usage, votes or None)], problems
+_Row = namedtuple("_Row", "file row name usage votes") # usage is None in a label.csv, votes where they are no numbers
+
+def _header_problem(file, found, wanted): # what is wrong with the first row, or None
+    found = [o.strip() for o in found]
+    if found == wanted: return None
+    lacking = [o for o in wanted if o not in found]
+    if lacking: return Problem(file, 1, f"the header lacks {', '.join(lacking)}.")
+    return Problem(file, 1, f"the columns must stand in the order {','.join(wanted)}.")
+
+def _read_votes(root, file, header=None): # one label file, with this header or none -> rows, problems
     out, problems = [], []
-    with open(Path(root)/file, newline="", encoding="utf-8-sig") as f: rows = list(csv.reader(f))
-    if first and (not rows or [o.strip() for o in rows[0]] != head):
-        lacking = [o for o in head if not rows or o not in [c.strip() for c in rows[0]]]
-        return [], [Problem(file, 1, f"the header lacks {', '.join(lacking)}." if lacking else f"the columns must stand in the order {','.join(head)}.")]
-    for i,r in enumerate(rows[first:], first + 1):
-        if not r: continue
-        if len(r) != 12: problems.append(Problem(file, i, f"{len(r)} columns instead of 12.")); continue
-        usage, name = (r[0], r[1]) if first else (None, r[0])
-        try: votes = [int(o) for o in r[2:]]
+    with open(Path(root)/file, newline="", encoding="utf-8-sig") as f: lines = list(csv.reader(f))
+    if header and (wrong := _header_problem(file, lines[0] if lines else [], header)): return [], [wrong]
+    for i,cells in enumerate(lines, 1):
+        if not cells or header and i == 1: continue
+        if len(cells) != 12:
+            problems.append(Problem(file, i, f"{len(cells)} columns instead of 12."))
+            continue
+        usage, name = (cells[0], cells[1]) if header else (None, cells[0])
+        try: votes = [int(o) for o in cells[2:]]
         except ValueError: votes = None
-        out.append((file, i, name.strip(), usage, votes))
+        out.append(_Row(file, i, name.strip(), usage, votes))
     return out, problems
 
 # %% ../../nbs/02_data.ferplus.ipynb #4020ac14
-def _vote_problems(rows): # -> (problems by position)
-    for i,(file,row,name,usage,votes) in enumerate(rows):
-        if votes is None: yield Problem(file, row, f"the votes of {name} are not ten whole numbers.", i)
-        elif min(votes) < 0: yield Problem(file, row, f"{name} has a negative number of votes ({min(votes)}).", i)
-        elif not sum(votes): yield Problem(file, row, f"all ten votes of {name} are zero.", i)
-        elif usage is not None and usage not in USAGES: yield Problem(file, row, f"Usage {usage!r} is none of {', '.join(USAGES)}.", i)
+def _vote_problems(rows): # -> problems
+    for i,o in enumerate(rows):
+        if o.votes is None: yield Problem(o.file, o.row, f"the votes of {o.name} are not ten whole numbers.", i)
+        elif min(o.votes) < 0: yield Problem(o.file, o.row, f"{o.name} has a negative number of votes ({min(o.votes)}).", i)
+        elif not sum(o.votes): yield Problem(o.file, o.row, f"all ten votes of {o.name} are zero.", i)
+        elif o.usage is not None and o.usage not in USAGES:
+            yield Problem(o.file, o.row, f"Usage {o.usage!r} is none of {', '.join(USAGES)}.", i)
 
 # %% ../../nbs/02_data.ferplus.ipynb #1b36f28f
-def _votes_table(rows, problems, protocol, place): # `place` gives (path, split) of a row
-    problems = list(problems)
-    votes = np.array([o[4] if o[4] is not None and len(o[4]) == 10 else [0]*10 for o in rows], float).reshape(-1,10)
-    bad = {o.index for o in problems if o.index is not None}
-    label = vote_labels(votes, protocol)
+def _votes_table(rows, problems, protocol, place): # `place` gives (path, split) of a row -> table, problems in it, rows left out
+    votes = np.array([o.votes or [0]*10 for o in rows], float).reshape(-1,10)
+    label, bad = vote_labels(votes, protocol), {o.index for o in problems}
     keep = [i for i in range(len(rows)) if label[i] >= 0 or i in bad]
-    new = {old: i for i,old in enumerate(keep)}
-    shares = votes[:,:8]/np.maximum(votes[:,:8].sum(1, keepdims=True), 1)
-    where = [place(rows[i]) for i in keep]
-    table = pd.DataFrame(dict(path=[o[0] for o in where], split=[o[1] for o in where], label=[EMOTIONS[max(label[i],0)] for i in keep],
-        source=[rows[i][0] for i in keep], row=[rows[i][1] for i in keep]))
-    table = pd.concat([table, pd.DataFrame(shares[keep], columns=list(EMOTIONS))], axis=1)
-    problems = [Problem(o.file, o.row, o.message, None if o.index is None else new[o.index]) for o in problems]
+    kept = [rows[i] for i in keep]
+    table = pd.DataFrame([place(o) for o in kept], columns=["path","split"]).assign(
+        label=[EMOTIONS[max(label[i], 0)] for i in keep], source=[o.file for o in kept], row=[o.row for o in kept])
+    emotions = votes[keep,:8]
+    shares = emotions/np.maximum(emotions.sum(1, keepdims=True), 1)
+    table = pd.concat([table, pd.DataFrame(shares, columns=list(EMOTIONS))], axis=1)
+    moved = {old: new for new,old in enumerate(keep)}
+    problems = [Problem(o.file, o.row, o.message, moved.get(o.index)) for o in problems]
     return table, problems, len(rows) - len(keep)
 
 # %% ../../nbs/02_data.ferplus.ipynb #1d888b82
+# picture names that stand twice in the released fer2013new.csv; the paper counts rows, so both rows stay
+_known_twice = {"fer0006953.png", "fer0008403.png", "fer0011785.png", "fer0033120.png"}
+
+def _twice_note(names): # of pictures
+    subject = f"{len(names)} pictures of fer2013new.csv stand twice in the release and count twice" if len(names) > 1 else \
+        "1 picture of fer2013new.csv stands twice in the release and counts twice"
+    return f"{subject}, as in the paper: {', '.join(names)}."
+
 def _twice(table): # -> problems, notes
     again = table["path"].duplicated(keep="first").to_numpy()
-    known = table["path"].map(lambda o: Path(o.partition("::")[0]).name).isin(_known_twice).to_numpy() & (table["source"] == "fer2013new.csv").to_numpy()
-    problems = [Problem(table["source"][i], int(table["row"][i]), f"{table['path'][i]} stands a second time.", int(i)) for i in np.flatnonzero(again & ~known)]
-    rows = table[again & known]
-    notes = [f"{len(rows)} picture{'s' if len(rows) > 1 else ''} of fer2013new.csv stand{'s' if len(rows) == 1 else ''} twice in the release and count{'s' if len(rows) == 1 else ''} twice, as in the paper: {', '.join(Path(o).name for o in rows['path'])}."] if len(rows) else []
-    return problems, notes
+    name = table["path"].map(lambda o: Path(o.partition("::")[0]).name)
+    known = (name.isin(_known_twice) & (table["source"] == "fer2013new.csv")).to_numpy()
+    problems = [Problem(table["source"][i], int(table["row"][i]), f"{table['path'][i]} stands a second time.", int(i))
+                for i in np.flatnonzero(again & ~known)]
+    noted = name[again & known].tolist()
+    return problems, [_twice_note(noted)] if noted else []
 
 # %% ../../nbs/02_data.ferplus.ipynb #330607c0
-def _from_votes(root, layout, protocol): # the three layouts that come with votes
-    root, problems, notes = Path(root), [], []
-    head = ["Usage", "Image name", *VOTES]
-    if layout == "folders":
-        rows, missing = [], [o for o in FOLDERS if not (root/o/"label.csv").is_file()]
-        for folder in (o for o in FOLDERS if o not in missing):
-            r, p = _read_votes(root, f"{folder}/label.csv", None, 0); rows += r; problems += p
-        place = lambda o: (f"{Path(o[0]).parent}/{o[2]}", FOLDERS[Path(o[0]).parent.name])
-        if missing: problems += [Problem(f"{o}/label.csv", None, "is missing.") for o in missing]
-    else:
-        rows, problems = _read_votes(root, "fer2013new.csv", head, 1)
-        named, split_folder = [o for o in rows if o[2]], {v: k for k,v in FOLDERS.items()}
-        if len(named) < len(rows): notes.append(f"{len(rows) - len(named)} rows of fer2013new.csv have no picture (not a face) and are left out.")
-        split = lambda o: USAGES.get(o[3], "train")
-        if layout == "votes": place = lambda o: (f"{split_folder[split(o)]}/{o[2]}", split(o))
-        else:
-            place = lambda o: (f"fer2013.csv::{o[1] - 2}", split(o)) # same order as fer2013.csv, header not counted
-            problems += _check_pixel_table(root, rows)
-        rows = named
+def _from_folders(root): # FER2013Train/label.csv and its like
+    rows, problems, missing = [], [], []
+    for folder in FOLDERS:
+        file = f"{folder}/label.csv"
+        if not (root/file).is_file(): missing.append(Problem(file, None, "is missing.")); continue
+        found, wrong = _read_votes(root, file)
+        rows += found
+        problems += wrong
+    def place(o):
+        folder = Path(o.file).parent.name
+        return f"{folder}/{o.name}", FOLDERS[folder]
+    return rows, [*problems, *missing], [], place
+
+
+# %% ../../nbs/02_data.ferplus.ipynb #26fec629
+def _from_table(root, layout): # fer2013new.csv, with the pictures in folders ("votes") or in fer2013.csv ("pixels")
+    rows, problems = _read_votes(root, "fer2013new.csv", ["Usage", "Image name", *VOTES])
+    named, folder_of = [o for o in rows if o.name], {split: folder for folder,split in FOLDERS.items()}
+    lost = len(rows) - len(named)
+    notes = [f"{lost} rows of fer2013new.csv have no picture (not a face) and are left out."] if lost else []
+    if layout == "pixels": problems += _check_pixel_table(root, rows)
+    def place(o):
+        split = USAGES.get(o.usage, "train")
+        if layout == "votes": return f"{folder_of[split]}/{o.name}", split
+        return f"fer2013.csv::{o.row - 2}", split # same order as fer2013.csv, header not counted
+    return named, problems, notes, place
+
+def _from_votes(root, layout):
+    rows, problems, notes, place = _from_folders(Path(root)) if layout == "folders" else _from_table(Path(root), layout)
     return rows, [*problems, *_vote_problems(rows)], notes, place
 
 # %% ../../nbs/02_data.ferplus.ipynb #5cfe2b02
-def _check_pixel_table(root, rows):
+def _check_pixel_table(root, rows): # -> problems
+    def wrong(row, message): return [Problem("fer2013.csv", row, message)]
     d = pd.read_csv(Path(root)/"fer2013.csv", usecols=lambda o: o != "pixels")
-    if "Usage" not in d: return [Problem("fer2013.csv", 1, "the header lacks Usage; needed are emotion,pixels,Usage.")]
-    if len(d) != len(rows): return [Problem("fer2013.csv", None, f"has {len(d)} rows and fer2013new.csv {len(rows)}; both must list the same pictures in the same order.")]
-    off = next((i for i,(u,o) in enumerate(zip(d["Usage"], rows)) if o[3] in USAGES and u != o[3]), None)
-    return [] if off is None else [Problem("fer2013.csv", off + 2, f"is {d['Usage'][off]} here but {rows[off][3]} in fer2013new.csv; the two files must be in the same order.")]
+    if "Usage" not in d: return wrong(1, "the header lacks Usage; needed are emotion,pixels,Usage.")
+    if len(d) != len(rows):
+        return wrong(None, f"has {len(d)} rows and fer2013new.csv {len(rows)}; both must list the same pictures in the same order.")
+    for i,(usage,o) in enumerate(zip(d["Usage"], rows)):
+        if o.usage in USAGES and usage != o.usage:
+            return wrong(i + 2, f"is {usage} here but {o.usage} in fer2013new.csv; the two files must be in the same order.")
+    return []
+
+# %% ../../nbs/02_data.ferplus.ipynb #c9de5b1a
+_words = dict(pixels="fer2013.csv with the votes of fer2013new.csv", votes="picture folders with the votes of fer2013new.csv",
+              folders="picture folders with label.csv")
+_expected = ("neither fer2013new.csv beside fer2013.csv or FER2013Train/, nor FER2013Train/label.csv, "
+             "nor class folders train/ and test/")
+_other_votes = ("fer2013new.csv is not here, so label.csv was read; the two differ in about 1,600 rows, "
+                "and the paper's counts come from fer2013new.csv.")
+
+def _found_layout(root, labels):
+    def refuse(message): raise DataError(root, [Problem(str(root), None, message)])
+    if not Path(root).is_dir(): refuse("there is no such folder; give the folder that holds FER+.")
+    return ferplus_layout(root, labels) or refuse(f"no FER+ here: {_expected}.")
 
 # %% ../../nbs/02_data.ferplus.ipynb #096f6575
 def ferplus_table(root, # folder with FER+ in any of its layouts
@@ -155,29 +203,31 @@ def ferplus_table(root, # folder with FER+ in any of its layouts
     "Read FER+ from pixel tables, picture folders or class folders; DataError lists all that is wrong."
     if labels not in ("fer2013new.csv", "label.csv"): raise ValueError(f"labels must be 'fer2013new.csv' or 'label.csv', got {labels!r}.")
     if protocol not in PROTOCOLS: raise ValueError(f"no label protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
-    if not Path(root).is_dir(): raise DataError(root, [Problem(str(root), None, "there is no such folder; give the folder that holds FER+.")])
-    layout = ferplus_layout(root, labels)
-    if not layout: raise DataError(root, [Problem(str(root), None, "no FER+ here: neither fer2013new.csv beside fer2013.csv or FER2013Train/, nor FER2013Train/label.csv, nor class folders train/ and test/.")])
+    layout = _found_layout(root, labels)
     if layout == "classes": return _from_class_folders(root, skip_bad, check_files)
-    rows, problems, notes, place = _from_votes(root, layout, protocol)
+    rows, problems, notes, place = _from_votes(root, layout)
     if not rows: raise DataError(root, problems or [Problem(labels, None, "has no rows.")])
     table, problems, dropped = _votes_table(rows, problems, protocol, place)
     twice, noted = _twice(table)
-    words = dict(pixels="fer2013.csv with the votes of fer2013new.csv", votes="picture folders with the votes of fer2013new.csv", folders="picture folders with label.csv")
     notes = [*notes, *noted, f"{dropped} faces have no clear label under the protocol {protocol} and are left out."]
-    if labels == "fer2013new.csv" and layout == "folders": notes.append("fer2013new.csv is not here, so label.csv was read; the two differ in about 1,600 rows, and the paper's counts come from fer2013new.csv.")
-    table = finish_table(table, root, f"FER+: {words[layout]}", [*problems, *twice], notes, skip_bad=skip_bad, check_files=check_files)
+    if labels == "fer2013new.csv" and layout == "folders": notes.append(_other_votes)
+    table = finish_table(table, root, f"FER+: {_words[layout]}", [*problems, *twice], notes, skip_bad=skip_bad, check_files=check_files)
     table.attrs.update(dataset="ferplus", protocol=protocol)
     return table
 
 # %% ../../nbs/02_data.ferplus.ipynb #10baa8a9
 def _from_class_folders(root, skip_bad, check_files): # no votes: only hard labels
-    rows = [dict(path=f"{part}/{folder}/{f.name}", split=split, label=name, source=f"{part}/{folder}", row=None)
-            for part,(split,names) in _class_folders(root).items() for folder,name in names.items() for f in sorted((Path(root)/part/folder).iterdir()) if not f.name.startswith(".")]
+    rows = []
+    for part,(split,classes) in _class_folders(root).items():
+        for folder,label in classes.items():
+            source = f"{part}/{folder}"
+            names = sorted(o.name for o in (Path(root)/source).iterdir() if not o.name.startswith("."))
+            rows += [dict(path=f"{source}/{o}", split=split, label=label, source=source, row=None) for o in names]
     if not rows: raise DataError(root, [Problem(str(root), None, "the class folders hold no pictures.")])
     table = pd.DataFrame(rows)
-    splits = [o for o in ("train","valid","test") if o != "valid" or (table["split"] == o).any()]
-    table = finish_table(table, root, "FER+: class folders", notes=["class folders carry no votes: only hard labels."], skip_bad=skip_bad, check_files=check_files, splits=splits)
+    splits = SPLITS if (table["split"] == "valid").any() else ("train","test")
+    table = finish_table(table, root, "FER+: class folders", notes=["class folders carry no votes: only hard labels."],
+        skip_bad=skip_bad, check_files=check_files, splits=splits)
     table.attrs.update(dataset="ferplus", protocol="class folders")
     return table
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedKFold
 from fastai.data.core import DataLoaders
-from .table import BOX, DataError, Problem, SPLITS, dls_from_table, finish_table
+from .table import BOX, DataError, Problem, SPLITS, columns_missing, dls_from_table, finish_table
 from ..emotions import EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 
 # %% ../../nbs/03_data.rafdb.ipynb #cdaca222
@@ -64,6 +64,8 @@ def is_picture(name:str # name of a file
     "Whether a name looks like a picture's."
     return name.lower().endswith(_suffixes)
 
+
+# %% ../../nbs/03_data.rafdb.ipynb #c3756b7c
 def split_folders(root, # data folder, for the message
                   base # folder that may hold folders such as train, val_set, Test
                  )->dict: # split -> folder
@@ -97,7 +99,8 @@ def find_layout(root, # data folder
     for part in ([o for o in inner if o.name.lower() in known], [o for o in inner if o.name.lower() not in known]):
         hits = [hit for o in part if (hit := detect(root, o))]
         if len(hits) > 1:
-            refuse(root, f"holds more than one copy of {what} ({', '.join(o.base.name for o in hits)}); give the folder of the one you mean.")
+            bases = ", ".join(o.base.name for o in hits)
+            refuse(root, f"holds more than one copy of {what} ({bases}); give the folder of the one you mean.")
         if hits: return hits[0]
 
 # %% ../../nbs/03_data.rafdb.ipynb #1c676c5a
@@ -109,9 +112,12 @@ def raw_rows(path, # list of str, relative to the data folder
              bad=None # list: what is wrong with the row, or None
             )->pd.DataFrame: # the raw rows
     "Rows as a reader finds them."
-    n = len(path)
-    full = lambda o: pd.Series([o]*n if o is None or isinstance(o, str) else o.tolist() if hasattr(o, "tolist") else list(o), dtype=object)
-    return pd.DataFrame(dict(path=full(path), split=full(split), code=full(code), source=full(source), row=full(row), bad=full(bad)))
+    columns = dict(path=path, split=split, code=code, source=source, row=row, bad=bad)
+    return pd.DataFrame({k: _column(o, len(path)) for k,o in columns.items()})
+
+def _column(values, n): # one value for all n rows, or one for each
+    if values is None or isinstance(values, str): values = [values]*n
+    return pd.Series(values.tolist() if hasattr(values, "tolist") else list(values), dtype=object)
 
 # %% ../../nbs/03_data.rafdb.ipynb #15bb3a3f
 def joined(prefix:str, # folder that the names are relative to, "" or ending in "/"
@@ -134,11 +140,44 @@ def read_list(lay:Layout, # where
     "Read a list with a name and a label in each line."
     lines = [(i, o.rsplit(None, 1)) for i,o in enumerate(_text(lay, file).splitlines(), 1) if o.strip()]
     if not lines: refuse(lay.root, "is empty; each line should hold a picture's name and its label.", lay.rel(file))
-    return raw_rows(joined(prefix, [o[0] for _,o in lines]), split, [o[-1] if len(o) == 2 else "" for _,o in lines], lay.rel(file),
-        [i for i,_ in lines],
-        [None if len(o) == 2 else f"{o[0]!r} is not a name and a label." for _,o in lines])
+    names, labels = [o[0] for _,o in lines], [o[1] if len(o) == 2 else "" for _,o in lines]
+    bad = [None if len(o) == 2 else f"{o[0]!r} is not a name and a label." for _,o in lines]
+    return raw_rows(joined(prefix, names), split, labels, lay.rel(file), [i for i,_ in lines], bad)
+
+# %% ../../nbs/03_data.rafdb.ipynb #e4a3c7a8
+def require_columns(lay:Layout, # where
+                    file, # file of the table
+                    found, # its columns
+                    needed, # those that must be there
+                    row:int|None=None # row that names them
+                   ):
+    "Refuse a table that lacks a column."
+    missing = [o for o in needed if o not in found]
+    if missing: refuse(lay.root, columns_missing(missing, needed), lay.rel(file), row)
+
+def _first_line(file):
+    with open(file, encoding="utf-8-sig", errors="replace") as f: return f.readline()
+
+def _uneven(file): # {row: sentence} of the lines that have another number of cells than the first; quoted cells are left to pandas
+    out = {}
+    with open(file, encoding="utf-8-sig", errors="replace") as f:
+        n = f.readline().count(",") + 1
+        for i,line in enumerate(f, 2):
+            k = line.count(",") + 1
+            if k != n and '"' not in line and line.strip(): out[i] = f"the line has {k} cell{'s' if k > 1 else ''} instead of {n}."
+    return out
 
 # %% ../../nbs/03_data.rafdb.ipynb #a9f0b3ce
+def _read_csv_text(lay, file, needed, wanted, names): # -> table of the wanted columns; names: of a file without header, else None
+    def refuse_file(message, row=None): refuse(lay.root, message, lay.rel(file), row)
+    try: return pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
+        header=0 if names is None else None, names=names, usecols=lambda o: str(o).strip() in wanted)
+    except pd.errors.EmptyDataError: refuse_file(f"is empty; needed are the columns {', '.join(needed)}.")
+    except UnicodeDecodeError: refuse_file("is not UTF-8 text; save it as plain csv.")
+    except pd.errors.ParserError as e:
+        line = re.search(r"line (\d+)", str(e))
+        refuse_file(f"the line cannot be read as csv ({str(e).strip().splitlines()[-1]}).", int(line[1]) if line else None)
+
 def read_cells(lay:Layout, # where
                file, # csv file
                needed, # names of columns that must be there
@@ -146,39 +185,16 @@ def read_cells(lay:Layout, # where
                names=None # all columns in their order, for files that come without a header
               )->pd.DataFrame: # text of the cells as it stands there; row, counted from 1, header included; bad, as in `raw_rows`
     "Read columns of a csv file as text; missing columns are refused, lines with too many or too few cells are marked."
-    has_header = names is None or any(o in _first_line(lay, file) for o in needed)
-    want = {*needed, *optional}
-    try: d = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
-        header=0 if has_header else None, names=None if has_header else list(names), usecols=lambda o: str(o).strip() in want)
-    except pd.errors.EmptyDataError: refuse(lay.root, f"is empty; needed are the columns {', '.join(needed)}.", lay.rel(file))
-    except UnicodeDecodeError: refuse(lay.root, "is not UTF-8 text; save it as plain csv.", lay.rel(file))
-    except pd.errors.ParserError as e:
-        line = re.search(r"line (\d+)", str(e))
-        refuse(lay.root, f"the line cannot be read as csv ({str(e).strip().splitlines()[-1]}).", lay.rel(file),
-            int(line[1]) if line else None)
+    has_header = names is None or any(o in _first_line(file) for o in needed)
+    d = _read_csv_text(lay, file, needed, {*needed, *optional}, None if has_header else list(names))
     d.columns = [str(o).strip() for o in d.columns]
-    missing = [o for o in needed if o not in d]
-    if missing:
-        refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}.",
-            lay.rel(file), 1)
+    require_columns(lay, file, d, needed, row=1)
+    if not len(d): refuse(lay.root, f"is empty; needed are the columns {', '.join(needed)}.", lay.rel(file))
     d = d.fillna("")
     d["row"] = np.arange(len(d)) + 1 + has_header
-    if not len(d): refuse(lay.root, f"is empty; needed are the columns {', '.join(needed)}.", lay.rel(file))
     uneven = _uneven(file)
     d["bad"] = pd.Series([uneven.get(o) for o in d["row"].tolist()], dtype=object, index=d.index)
     return d[(d[list(needed)] != "").any(axis=1)]
-
-def _uneven(file): # {row: sentence} of the lines that have another number of cells than the first; quoted cells are left to pandas
-    out = {}
-    with open(file, encoding="utf-8-sig", errors="replace") as f:
-        n = f.readline().count(",")
-        for i,line in enumerate(f, 2):
-            if line.count(",") != n and '"' not in line and line.strip(): out[i] = line.count(",") + 1
-    return {i: f"the line has {k} cell{'s' if k > 1 else ''} instead of {n + 1}." for i,k in out.items()}
-
-# %% ../../nbs/03_data.rafdb.ipynb #cf1c2eeb
-def _first_line(lay, file):
-    with open(file, encoding="utf-8-sig", errors="replace") as f: return f.readline()
 
 # %% ../../nbs/03_data.rafdb.ipynb #a3b8af2d
 def read_folders(lay:Layout, # where
@@ -237,10 +253,22 @@ def settle_codes(rows:pd.DataFrame, # raw rows
     numbers = {int(o) for o in codes.dropna().unique()}
     if not numbers: return {}, "classes by name"
     if classes is not None: return code_names(classes, numbers), "class numbers as classes= says"
-    count = lambda splits: codes[rows["split"].isin(splits)].dropna().astype(int).value_counts().to_dict()
+    def count(splits): return codes[rows["split"].isin(splits)].dropna().astype(int).value_counts().to_dict()
     told = [o for splits,m in official if (o := by_counts(count(splits), m))]
     if told and all(o == told[0] for o in told): return told[0], "class numbers told by their counts"
     return (default, "class numbers as released") if default else (None, "")
+
+# %% ../../nbs/03_data.rafdb.ipynb #59f3f99f
+def refuse_numbers(lay:Layout, # where
+                   numbers, # class numbers found; None among them is ignored
+                   what:str, # name of the data set
+                   hint:str # what else to pass as classes=
+                  ): # never returns
+    "Refuse a copy whose class numbers could mean several things."
+    found = sorted(o for o in numbers if o is not None)
+    refuse(lay.root, f"its classes are numbered {found[0]} to {found[-1]}, which copies of {what} do in different orders, "
+        f"and the counts do not tell which; pass classes= with the names in the order of the numbers, {hint}.",
+        None if lay.base == lay.root else lay.rel(lay.base))
 
 # %% ../../nbs/03_data.rafdb.ipynb #f9e58d4c
 def name_rows(rows:pd.DataFrame, # raw rows
@@ -262,16 +290,17 @@ def name_rows(rows:pd.DataFrame, # raw rows
     table = rows.drop(columns=["code","bad"]).assign(label=label.where(label.notna(), rows["code"]))
     mark(table.duplicated(["path","split","label",*(o for o in BOX if o in table)]),
         lambda i: f"{path[i]} stands a second time; delete this row.")
-    row = lambda i: None if pd.isna(rows["row"][i]) else int(rows["row"][i])
-    return table, [Problem(rows["source"][i], row(i), o, i) for i,o in enumerate(bad) if o]
+    row = [None if pd.isna(o) else int(o) for o in rows["row"]]
+    return table, [Problem(rows["source"][i], row[i], o, i) for i,o in enumerate(bad) if o]
 
 # %% ../../nbs/03_data.rafdb.ipynb #9204e970
 _label_lists = ("EmoLabel/list_patition_label.txt", "list_patition_label.txt", "EmoLabel/list_partition_label.txt",
     "list_partition_label.txt")
 _picture_folders = ("Image/aligned", "Image/aligned_224", "aligned", "aligned_224", "Image/original", "original")
 _known = {"basic", "raf-basic", "dataset", "raf-db", "rafdb"}
-_expected = ("EmoLabel/list_patition_label.txt beside Image/aligned, class folders in train/ and test/, train_labels.csv and test_labels.csv, "
-             "a csv with emotion_name and is_test, pictures named like train_00001_5.jpg, or .parquet files with image and label")
+_expected = ("EmoLabel/list_patition_label.txt beside Image/aligned, class folders in train/ and test/, "
+             "train_labels.csv and test_labels.csv, a csv with emotion_name and is_test, "
+             "pictures named like train_00001_5.jpg, or .parquet files with image and label")
 
 _own_id = re.compile(r"(?:train|test)_\d+")
 
@@ -281,6 +310,8 @@ def face_id(path:pd.Series # of str: paths of pictures
     names = [o.rsplit("/", 1)[-1] for o in path.tolist()]
     return pd.Series([found[0] if (found := _own_id.search(o)) else os.path.splitext(o)[0] for o in names], path.index, dtype=object)
 
+
+# %% ../../nbs/03_data.rafdb.ipynb #8788def1
 def _has_pictures(folder): return any(is_picture(o) for o in names_in(folder))
 
 def _suffixed(folder): # pictures whose names end in _5 or _anger
@@ -291,32 +322,34 @@ def _ending(name): # what stands behind the last _ of a name: one digit, or a wo
     found = re.search(r"_(\d|[A-Za-z]+)\.\w+$", name)
     return found[1] if found else ""
 
+def _split_files(folders, pattern): # split -> file; {} in the pattern stands for any word for a split
+    words = [(split, word) for split in SPLITS for word in _split_words[split].split()]
+    return {split: o for split,word in words for folder in folders if (o := folder/pattern.format(word)).is_file()}
+
+def _joined_names(files, between=" and "): return between.join(o.name for o in files.values())
+
 def _is_meta(file): # csv file with the columns of a table of labels and splits
     with open(file, encoding="utf-8", errors="replace") as f:
         return {"emotion_name","is_test"} <= {o.strip(' "') for o in f.readline().strip().split(",")}
 
 # %% ../../nbs/03_data.rafdb.ipynb #9215e07a
 def _detect(root, base):
-    first = lambda names, there: next((base/o for o in names if there(base/o)), None)
-    found = lambda name, words, **files: Layout(name, root, base, f"RAF-DB: {words}", files)
-    key, pictures = first(_label_lists, Path.is_file), first(_picture_folders, Path.is_dir)
+    def found(name, words, **files): return Layout(name, root, base, f"RAF-DB: {words}", files)
+    key = next((base/o for o in _label_lists if (base/o).is_file()), None)
+    pictures = next((base/o for o in _picture_folders if (base/o).is_dir()), None)
+    where = pictures.relative_to(base).as_posix() if pictures else "no pictures"
     parts = split_folders(root, base)
     classed = {k: o for k,o in parts.items() if has_classes(o)}
-    csvs = {k: o for k in SPLITS for w in _split_words[k].split() for d in (base, root) if (o := d/f"{w}_labels.csv").is_file()}
-    if key and (pictures or not classed):
-        return found("list", f"{key.name} with {pictures.relative_to(base).as_posix() if pictures else 'no pictures'}", key=key,
-            pictures=pictures)
-    lists = {k: o for k in SPLITS for w in _split_words[k].split() if (o := base/f"EmoLabel/{w}.txt").is_file()}
-    if len(lists) > 1 and pictures:
-        return found("lists", f"{' and '.join(o.name for o in lists.values())} with {pictures.relative_to(base).as_posix()}", lists=lists,
-            pictures=pictures)
+    csvs, lists = _split_files((base, root), "{}_labels.csv"), _split_files((base,), "EmoLabel/{}.txt")
+    if key and (pictures or not classed): return found("list", f"{key.name} with {where}", key=key, pictures=pictures)
+    if len(lists) > 1 and pictures: return found("lists", f"{_joined_names(lists)} with {where}", lists=lists, pictures=pictures)
     meta, folder = next((base/o for o in names_in(base) if o.endswith(".csv") and _is_meta(base/o)), None), pictures or parts.get("train")
     if meta and folder: return found("meta", f"{meta.name} with {folder.name}", meta=meta, pictures=folder)
     if len(classed) > 1 and "train" in classed:
-        return found("folders", f"class folders in {', '.join(o.name for o in classed.values())}", parts=classed, csvs=csvs, key=key)
+        return found("folders", f"class folders in {_joined_names(classed, ', ')}", parts=classed, csvs=csvs, key=key)
     direct = pictures or any(_has_pictures(o) for o in (*parts.values(), base))
     if "train" in csvs and len(csvs) > 1 and direct:
-        return found("csv", f"{' and '.join(o.name for o in csvs.values())}", csvs=csvs, parts=parts, pictures=pictures)
+        return found("csv", _joined_names(csvs), csvs=csvs, parts=parts, pictures=pictures)
     flat = {k: o for k,o in parts.items() if _suffixed(o)} or {"": o for o in (base, pictures) if o and _suffixed(o)}
     if flat: return found("suffix", "label at the end of each file name", parts=flat)
     parquet = [d/o for d in (base, base/"data") for o in names_in(d) if o.endswith(".parquet")]
@@ -329,6 +362,12 @@ def rafdb_layout(root # data folder
     return found or refuse(root, f"no RAF-DB here; expected are {_expected}.")
 
 # %% ../../nbs/03_data.rafdb.ipynb #59c436de
+def _sample(lay): # text in which the names of some pictures stand
+    if lay.name == "lists": return [_first_line(o) for o in lay.files["lists"].values()]
+    if lay.name == "csv": return [o.read_text(errors="replace")[:300] for o in lay.files["csvs"].values()]
+    folders = [d for part in lay.files["parts"].values() for d in (part, *(part/o for o in folders_in(part)))]
+    return [name for d in folders for name in names_in(d)[:3] if is_picture(name)]
+
 def is_rafdb(root # any folder
             )->bool: # True when it looks like RAF-DB
     "Whether a folder holds RAF-DB; a look at a few names."
@@ -336,13 +375,8 @@ def is_rafdb(root # any folder
     except (DataError, OSError): return False
     if lay.name in ("list","meta"): return True
     if lay.name == "parquet": return "raf" in str(lay.files["files"][0].resolve()).lower()
-    if lay.name == "lists": some = [_first_line(lay, o) for o in lay.files["lists"].values()]
-    elif lay.name == "csv": some = [o.read_text(errors="replace")[:300] for o in lay.files["csvs"].values()]
-    else:
-        some = [n for o in lay.files["parts"].values() for d in [o,
-            *(o/c for c in folders_in(o))] for n in names_in(d)[:3] if is_picture(n)]
-    return any(re.search(r"\b(?:train|test)_\d{4,5}",
-        o) for o in some) or lay.name == "folders" and set(names_in(lay.files["parts"]["train"])) == set("1234567")
+    if any(re.search(r"\b(?:train|test)_\d{4,5}", o) for o in _sample(lay)): return True
+    return lay.name == "folders" and set(names_in(lay.files["parts"]["train"])) == set("1234567")
 
 # %% ../../nbs/03_data.rafdb.ipynb #a9201ac3
 def _in_folder(lay, names, folder): # list of names -> paths in `folder`, in the spelling that the files there have
@@ -353,13 +387,13 @@ def _in_folder(lay, names, folder): # list of names -> paths in `folder`, in the
     return joined(lay.prefix(folder), use)
 
 def _by_name(names): # the split that the release wrote into each picture's name
-    split = [found[0].split("_")[0] if (found := _own_id.search(o.rsplit("/", 1)[-1])) else "" for o in names]
-    return split, [None if o else f"{n} is not named train_... or test_..., so its split is not known." for o,n in zip(split, names)]
+    found = [_own_id.search(o.rsplit("/", 1)[-1]) for o in names]
+    bad = [None if o else f"{n} is not named train_... or test_..., so its split is not known." for o,n in zip(found, names)]
+    return [o[0].split("_")[0] if o else "" for o in found], bad
 
 def _read_list(lay):
     if lay.files["pictures"] is None:
-        refuse(lay.root, f"no folder of pictures beside it; expected {' or '.join(_picture_folders[:1] + _picture_folders[4:5])}.",
-            lay.rel(lay.files["key"]))
+        refuse(lay.root, "no folder of pictures beside it; expected Image/aligned or Image/original.", lay.rel(lay.files["key"]))
     rows = read_list(lay, lay.files["key"])
     split, bad = _by_name(rows["path"])
     rows["split"], rows["bad"] = split, rows["bad"].where(rows["bad"].notna(), pd.Series(bad, dtype=object))
@@ -371,22 +405,26 @@ def _read_lists(lay):
     return rows.assign(path=_in_folder(lay, rows["path"].tolist(), lay.files["pictures"]))
 
 # %% ../../nbs/03_data.rafdb.ipynb #b50aae1c
-def _native_sizes(lay, rows): # face boxes of the release: one file per face with left, top, right, bottom in the original
-    folder = next((o for o in (lay.base/"Annotation/boundingbox", lay.base/"boundingbox") if o.is_dir()), None)
-    if folder is None: return rows
+def _boxes(lay, folder, rows): # box of each face, nan where there is no file; what is wrong with each row, or None
     box, bad = np.full((len(rows), 4), np.nan), [o if isinstance(o, str) else None for o in rows["bad"]]
     for i,o in enumerate(face_id(rows["path"])):
         file = folder/f"{o}_boundingbox.txt"
         if not file.is_file(): continue
         try: box[i] = [float(x) for x in file.read_text().replace(",", " ").split()]
         except ValueError: bad[i] = bad[i] or f"{lay.rel(file)} does not hold four numbers."
-    box = np.round(box)
-    empty = (box[:,2] <= box[:,0]) | (box[:,3] <= box[:,1])
-    for i in np.flatnonzero(empty): bad[i] = bad[i] or f"{rows['path'][i]} has an empty face box {tuple(int(o) for o in box[i])}."
+    return np.round(box), bad
+
+def _native_sizes(lay, rows): # face boxes of the release: one file per face with left, top, right, bottom in the original
+    folder = next((o for o in (lay.base/"Annotation/boundingbox", lay.base/"boundingbox") if o.is_dir()), None)
+    if folder is None: return rows
+    box, bad = _boxes(lay, folder, rows)
+    width, height = (box[:,2:] - box[:,:2]).T
+    for i in np.flatnonzero((width <= 0) | (height <= 0)):
+        bad[i] = bad[i] or f"{rows['path'][i]} has an empty face box {tuple(int(o) for o in box[i])}."
     if lay.files["pictures"].name == "original": # cut the face out
         for i in np.flatnonzero(np.isnan(box).any(1)): bad[i] = bad[i] or f"{rows['path'][i]} has no face box in {lay.rel(folder)}."
         rows[list(BOX)] = np.nan_to_num(box).astype(int)
-    return rows.assign(native_width=box[:,2] - box[:,0], native_height=box[:,3] - box[:,1], bad=pd.Series(bad, dtype=object))
+    return rows.assign(native_width=width, native_height=height, bad=pd.Series(bad, dtype=object))
 
 # %% ../../nbs/03_data.rafdb.ipynb #334455f6
 def _read_meta(lay): # the first column names the picture
@@ -394,11 +432,10 @@ def _read_meta(lay): # the first column names the picture
     with open(file, encoding="utf-8-sig") as f: key = f.readline().split(",")[0].strip() or "Unnamed: 0"
     d = read_cells(lay, file, [key,"emotion_name","is_test"], ["5_fold"])
     said = {"true": "test", "1": "test", "1.0": "test", "false": "train", "0": "train", "0.0": "train"}
-    test = d["is_test"].map({o: said.get(o.strip().lower()) for o in d["is_test"].unique()})
-    bad = [b or (None if isinstance(o, str) else f"is_test is {v!r} instead of True or False.") for b,o,
-        v in zip(d["bad"], test, d["is_test"])]
-    rows = raw_rows(_in_folder(lay, d[key].tolist(), lay.files["pictures"]), test.fillna(""), d["emotion_name"], lay.rel(file), d["row"],
-        bad)
+    split = [said.get(o.strip().lower(), "") for o in d["is_test"]]
+    unclear = [None if s else f"is_test is {o!r} instead of True or False." for s,o in zip(split, d["is_test"])]
+    names = _in_folder(lay, d[key].tolist(), lay.files["pictures"])
+    rows = raw_rows(names, split, d["emotion_name"], lay.rel(file), d["row"], [b or o for b,o in zip(d["bad"], unclear)])
     return rows.assign(fold=d["5_fold"].tolist()) if "5_fold" in d else rows
 
 def _read_suffix(lay):
@@ -417,20 +454,26 @@ def _label_cells(lay): # rows of train_labels.csv and its like
     cells = pd.concat(cells, ignore_index=True)
     return cells.assign(image=cells["image"].str.strip(), label=cells["label"].str.strip())
 
+
+# %% ../../nbs/03_data.rafdb.ipynb #2554b041
+def _same_code(a, b): return a == b or (number(a) is not None and number(a) == number(b))
+
 def _read_folders(lay):
     rows, cells = read_folders(lay, lay.files["parts"]), _label_cells(lay)
     if cells is None: return rows
     said = cells.drop_duplicates(["split","image"]).set_index(["split","image"])
     key = pd.MultiIndex.from_arrays([rows["split"], [o.rsplit("/", 1)[-1] for o in rows["path"]]])
-    same = lambda a,b: a == b or (number(a) is not None and number(a) == number(b))
-    there = said.reindex(key).reset_index(drop=True)
-    rows["bad"] = [b if b is not None or not isinstance(l, str) or same(c,
-        l) else f"{p} lies in folder {c}, but {s} (row {int(r)}) says {l}."
-                   for b,p,c,l,s,r in zip(rows["bad"], rows["path"], rows["code"], there["label"], there["source"], there["row"])]
+    there, bad = said.reindex(key).reset_index(drop=True), rows["bad"].tolist()
+    for i,(code,label) in enumerate(zip(rows["code"], there["label"])):
+        if bad[i] is None and isinstance(label, str) and not _same_code(code, label):
+            says = f"{there['source'][i]} (row {int(there['row'][i])}) says {label}"
+            bad[i] = f"{rows['path'][i]} lies in folder {code}, but {says}."
+    rows["bad"] = bad
     gone = said[~said.index.isin(key)].reset_index()
+    if not len(gone): return rows
     bad = [b or f"{o} is in no class folder." for b,o in zip(gone["bad"], gone["image"])]
-    missing = raw_rows(gone["image"].tolist(), gone["split"], gone["label"], gone["source"], gone["row"], bad)
-    return pd.concat([rows, missing], ignore_index=True) if len(gone) else rows
+    lost = raw_rows(gone["image"].tolist(), gone["split"], gone["label"], gone["source"], gone["row"], bad)
+    return pd.concat([rows, lost], ignore_index=True)
 
 def _read_csv(lay): # pictures in train/ and test/, or all in one folder
     cells = _label_cells(lay)
@@ -447,8 +490,9 @@ def _names_by_list(lay, rows): # {number of a folder: name} by the list of the r
     names = {number(k): ORDERS["rafdb"][number(o)] for k,o in most.items() if number(k) is not None and 1 <= (number(o) or 0) <= 7}
     if len(set(names.values())) < len(names): return None
     off = said.notna() & (said != rows["code"].map(most)) & rows["bad"].isna()
+    list_name = lay.rel(lay.files["key"])
     for i in np.flatnonzero(off):
-        rows.loc[i, "bad"] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but {lay.rel(lay.files['key'])} gives it label {said[i]}."
+        rows.loc[i, "bad"] = f"{rows['path'][i]} lies in folder {rows['code'][i]}, but {list_name} gives it label {said[i]}."
     return names
 
 # %% ../../nbs/03_data.rafdb.ipynb #a5eb749f
@@ -462,24 +506,27 @@ def _read_parquet(lay):
 def _unpack(lay, file): # pictures go to unpacked/<name of the parquet file>/
     try: d = pd.read_parquet(file)
     except Exception as e: refuse(lay.root, f"is not a parquet file that can be read ({type(e).__name__}).", lay.rel(file))
-    missing = [o for o in ("image","label") if o not in d]
-    if missing:
-        refuse(lay.root, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are image, label.", lay.rel(file))
-    dest, paths, bad = file.parent/"unpacked"/file.stem, [], []
-    for i,o in enumerate(d["image"], 1):
-        data, name = (o.get("bytes"), o.get("path")) if isinstance(o, dict) else (None, o) if isinstance(o, str) else (o, None)
-        bad.append(None if data or isinstance(o, str) else "there is no picture in this row.")
-        if not data: paths.append(lay.prefix(lay.base) + str(name or f"{i:05}.jpg")); continue
-        full = dest/f"{i:05}_{os.path.basename(name or ('.png' if data[:4] == bytes([137,80,78,71]) else '.jpg'))}"
-        paths.append(lay.rel(full))
-        try:
-            dest.mkdir(parents=True, exist_ok=True)
-            if not full.is_file() or full.stat().st_size != len(data): full.write_bytes(data)
-        except OSError as e:
-            refuse(lay.root, f"its pictures cannot be unpacked to {dest} ({e.strerror}); copy the data to a folder that can be written.",
-                lay.rel(file))
+    require_columns(lay, file, d, ["image","label"])
+    paths, bad = zip(*[_unpack_one(lay, file, i, o) for i,o in enumerate(d["image"], 1)]) if len(d) else ([], [])
+    split = _splits.get(re.split(r"[-_.]", file.stem)[0].lower(), "")
     code = [str(o[0] if isinstance(o, (list,tuple,np.ndarray)) else o) for o in d["label"]] # some copies append a face box to the label
-    return raw_rows(paths, _splits.get(re.split(r"[-_.]", file.stem)[0].lower(), ""), code, lay.rel(file), list(range(1, len(d) + 1)), bad)
+    return raw_rows(paths, split, code, lay.rel(file), range(1, len(d) + 1), bad)
+
+# %% ../../nbs/03_data.rafdb.ipynb #962e7f29
+def _unpack_one(lay, file, i, cell): # picture in row i: a dict of bytes and name, a name, or bytes -> path, what is wrong or None
+    if isinstance(cell, str): data, name = None, cell
+    else: data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if not data:
+        return lay.prefix(lay.base) + str(name or f"{i:05}.jpg"), None if isinstance(cell, str) else "there is no picture in this row."
+    ending = ".png" if data[:4] == b"\x89PNG" else ".jpg"
+    full = file.parent/"unpacked"/file.stem/f"{i:05}_{os.path.basename(name or ending)}"
+    try:
+        full.parent.mkdir(parents=True, exist_ok=True)
+        if not full.is_file() or full.stat().st_size != len(data): full.write_bytes(data)
+    except OSError as e:
+        refuse(lay.root, f"its pictures cannot be unpacked to {full.parent} ({e.strerror}); "
+            "copy the data to a folder that can be written.", lay.rel(file))
+    return lay.rel(full), None
 
 # %% ../../nbs/03_data.rafdb.ipynb #e636fda8
 _readers = {"list": _read_list, "lists": _read_lists, "meta": _read_meta, "folders": _read_folders, "csv": _read_csv,
@@ -494,10 +541,8 @@ def _settle(lay, rows, classes): # -> ({number: name}, words)
         return names, f"class numbers told by {lay.files['key'].name}"
     numbers = {number(o) for o in rows["code"].unique()}
     names, words = settle_codes(rows, _official, classes, _released if 7 in numbers and 0 not in numbers else None)
-    if names is not None: return names, words
-    found = sorted(o for o in numbers if o is not None)
-    refuse(lay.root, f"its classes are numbered {found[0]} to {found[-1]}, which copies of RAF-DB do in different orders, and the counts do not tell which; "
-        f"pass classes= with the names in the order of the numbers, for example classes='{','.join(ORDERS['rafdb'][1:])}'.", lay.rel(lay.base) if lay.base != lay.root else None)
+    if names is None: refuse_numbers(lay, numbers, "RAF-DB", f"for example classes='{','.join(ORDERS['rafdb'][1:])}'")
+    return names, words
 
 # %% ../../nbs/03_data.rafdb.ipynb #94bcda24
 def _settle_valid(lay, table): # -> (table, notes)
@@ -506,10 +551,11 @@ def _settle_valid(lay, table): # -> (table, notes)
     valid = table[table["split"] == "valid"]
     ids = face_id(valid["path"])
     if ids.str.startswith("test_").all() or valid["label"].value_counts().to_dict() == TABLE3["rafdb","test"]:
-        return table.assign(split=table["split"].replace("valid",
-            "test")), ["the copy's validation split is RAF-DB's test split, and is used as such."]
+        table = table.assign(split=table["split"].replace("valid", "test"))
+        return table, ["the copy's validation split is RAF-DB's test split, and is used as such."]
     if not ids.str.startswith("train_").all():
-        refuse(lay.root, "it has a validation split and no test split, and neither names nor counts tell whether that is RAF-DB's test split; call its folder test if it is, or add the test split.")
+        refuse(lay.root, "it has a validation split and no test split, and neither names nor counts tell whether that is "
+            "RAF-DB's test split; call its folder test if it is, or add the test split.")
     return table, []
 
 def stratified_folds(table:pd.DataFrame, # faces, with path and label
@@ -523,22 +569,25 @@ def stratified_folds(table:pd.DataFrame, # faces, with path and label
     if most < n_folds: raise ValueError(f"n_folds={n_folds} needs a class with at least as many training faces; the largest has {most}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning) # a class smaller than n_folds cannot be in every fold
-        for k,(_,held) in enumerate(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(order, label)): out[order[held]] = k
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(order, label)
+        for k,(_,held) in enumerate(folds): out[order[held]] = k
     return out
 
 # %% ../../nbs/03_data.rafdb.ipynb #46bbe9ef
 def _cut_fold(table, fold, n_folds, seed): # train -> train and valid; -> (table, notes)
-    if fold is None or (table["split"] == "valid").any(): return table.drop(columns="fold", errors="ignore"), []
+    own, table = table.get("fold"), table.drop(columns="fold", errors="ignore")
+    if fold is None or (table["split"] == "valid").any(): return table, []
     train = ((table["split"] == "train") & table["label"].isin(EMOTIONS7)).to_numpy() # bad labels are no class to draw from
-    if not train.any(): return table.drop(columns="fold", errors="ignore"), [] # the empty split is told later, with everything else
-    own = sorted(set(table.loc[train, "fold"])) if "fold" in table else []
-    if len(own) == n_folds: folds, note = table.loc[train, "fold"].map(own.index).to_numpy(), "the folds are the copy's own (5_fold)."
+    if not train.any(): return table, [] # the empty split is told later, with everything else
+    named = [] if own is None else sorted(set(own[train]))
+    if len(named) == n_folds:
+        folds, note = own[train].map(named.index).to_numpy(), "the folds are the copy's own (5_fold)."
     else:
-        folds, note = stratified_folds(table[train], n_folds,
-            seed), f"fold {fold} of {n_folds} stratified folds of train (seed {seed}) is the validation split."
+        folds = stratified_folds(table[train], n_folds, seed)
+        note = f"fold {fold} of {n_folds} stratified folds of train (seed {seed}) is the validation split."
     split = table["split"].to_numpy(dtype=object, copy=True)
     split[np.flatnonzero(train)[folds == fold]] = "valid"
-    return table.assign(split=split).drop(columns="fold", errors="ignore"), [note]
+    return table.assign(split=split), [note]
 
 def _check_fold(fold, n_folds):
     if not isinstance(n_folds, int) or n_folds < 2: raise ValueError(f"n_folds must be a whole number of at least 2, got {n_folds!r}.")
@@ -562,8 +611,8 @@ def rafdb_table(root, # folder with RAF-DB in any of its layouts
     names, how = _settle(lay, rows, classes)
     table, problems = name_rows(rows, names)
     table, notes = _settle_valid(lay, table)
-    finish = lambda table, notes, splits: finish_table(table, root, f"{lay.words} ({how})", problems, notes, EMOTIONS7, skip_bad,
-        check_files, splits)
+    def finish(table, notes, splits):
+        return finish_table(table, root, f"{lay.words} ({how})", problems, notes, EMOTIONS7, skip_bad, check_files, splits)
     try: table, more = _cut_fold(table, fold, n_folds, seed)
     except ValueError:
         if not skip_bad: finish(table, [], ()) # what is wrong with the faces is told first
@@ -575,16 +624,19 @@ def rafdb_table(root, # folder with RAF-DB in any of its layouts
     return table
 
 # %% ../../nbs/03_data.rafdb.ipynb #7bafd2c9
+_sizes_unknown = "the pictures are scaled to one size and there is no Annotation/boundingbox, so the original sizes are not known."
+
 def _use_native_sizes(table, lay): # sizes of the original faces, where their boxes are known
     if "native_width" not in table:
-        if lay.name in ("list","lists","meta") and "width" in table and table["width"].nunique() == 1:
-            table.attrs["notes"] += ["the pictures are scaled to one size and there is no Annotation/boundingbox, so the original sizes are not known."]
+        scaled = lay.name in ("list","lists","meta") and "width" in table and table["width"].nunique() == 1
+        if scaled: table.attrs["notes"] += [_sizes_unknown]
         return table
     for o in ("width","height"):
         have = table.get(o, pd.Series(0, table.index))
         table[o] = table[f"native_{o}"].fillna(have).astype(int)
     n = int(table["native_width"].isna().sum())
-    table.attrs["notes"] += ["sizes are those of the original faces (Annotation/boundingbox)" + (f"; {n:,} of them have no box." if n else ".")]
+    end = f"; {n:,} of them have no box." if n else "."
+    table.attrs["notes"] += ["sizes are those of the original faces (Annotation/boundingbox)" + end]
     return table.drop(columns=["native_width","native_height"])
 
 def _count_note(table): # beside Table 3
@@ -606,5 +658,6 @@ def rafdb_dls(root, # folder with RAF-DB
              )->DataLoaders: # train, valid, test
     "RAF-DB as fast DataLoaders."
     if fold is None:
-        raise ValueError("DataLoaders need a validation split, so fold must be a number, got None; for all of train use rafdb_table(fold=None).")
+        raise ValueError("DataLoaders need a validation split, so fold must be a number, got None; "
+            "for all of train use rafdb_table(fold=None).")
     return dls_from_table(rafdb_table(root, fold, n_folds, fold_seed, classes, skip_bad), size=size, bs=bs, augment=augment, **kwargs)

@@ -199,7 +199,8 @@ def fill(self:Canvas,
 @lru_cache
 def _taper(n, ends): # half widths along a line of n points
     t = np.linspace(0, 1, n)
-    return .5*np.where(t<.5, ends[0]+(1-ends[0])*np.sin(np.pi*np.minimum(t,.5)), ends[1]+(1-ends[1])*np.sin(np.pi*np.maximum(t,.5)))
+    left, right = (end+(1-end)*np.sin(np.pi*half(t,.5)) for end,half in zip(ends, (np.minimum, np.maximum)))
+    return .5*np.where(t<.5, left, right)
 
 @patch
 def stroke(self:Canvas,
@@ -227,7 +228,7 @@ def flush(self:Canvas):
     pts, z, colour, alpha, solid, half = zip(*self.queue)
     sizes = [len(o) for o in pts]
     ends, pts = np.cumsum(sizes).tolist(), np.concatenate(pts)
-    each = lambda vs: np.concatenate([o if isinstance(o, np.ndarray) else np.full(n, o) for o,n in zip(vs, sizes)])
+    def each(vs): return np.concatenate([o if isinstance(o, np.ndarray) else np.full(n, o) for o,n in zip(vs, sizes)])
     z, off = each(z), _sideways(pts, ends, each([0. if o is None else o for o in half]))
     left, right = self.place(pts+off, z), self.place(pts-off, z)
     rgba = np.column_stack([colour, np.multiply(255, alpha)]).clip(0,255).round().astype(int).tolist()
@@ -286,7 +287,8 @@ def _shade(c, p): # multiply the head by light and soft shadows
     lit = Image.fromarray((255*_light(s,p)).astype(np.uint8))
     s.img.paste(Image.merge("RGB", [lit.point(o) for o in _redden])) # skin reddens in the shade
     for f in (_soft_features, _soft_folds, _soft_beard): f(s, p)
-    s.flush(); c.flush()
+    s.flush()
+    c.flush()
     soft = s.img.filter(ImageFilter.GaussianBlur(.9)).resize(c.img.size, Image.BILINEAR)
     c.img.paste(ImageChops.multiply(c.img, soft), mask=c.mask)
 
@@ -298,7 +300,8 @@ def _soft_features(s, p): # shadows and blush that every face has
         s.fill(_mirror(oval(.4,.24-.06*p.cheek,.17,.12),side), blush, .16+.06*p.makeup+.1*p.cheek)
     s.fill(oval(0,.335,.15*p.nose_size,.03), dark, .5)
     s.fill(oval(0,.78+.06*p.jaw,.17,.045), dark, .3)
-    s.fill(oval(0,-.02,.035,.2), white, .45); s.fill(oval(0,.22,.06,.06), white, .5) # light on the nose
+    s.fill(oval(0,-.02,.035,.2), white, .45) # light on the nose
+    s.fill(oval(0,.22,.06,.06), white, .5)
 
 # %% ../../nbs/05_data.synthetic.ipynb #1403f73f
 def _soft_folds(s, p): # folds that actions and years leave
@@ -358,7 +361,9 @@ def _eye(c, p, side): # eyeball, iris, pupil, lids, lashes
 # %% ../../nbs/05_data.synthetic.ipynb #e274da37
 def _iris(c, p, side, x, up, lo):
     ix, iy, r = .325*p.eye_gap+side*.07*p.gaze_x, -.1+.035*p.gaze_y, .078*p.eye_size
-    def seen(pts): return _mirror(np.stack([pts[:,0], np.clip(pts[:,1], np.interp(pts[:,0],x,up), np.interp(pts[:,0],x,lo))],1), side)
+    def seen(pts): # what the lids leave of a shape
+        at, down = pts.T
+        return _mirror(np.stack([at, np.clip(down, np.interp(at,x,up), np.interp(at,x,lo))], 1), side)
     iris = np.array(EYES[p.eyes], float)
     for rad,colour in ((r,iris*.55), (r*.84,iris), (r*.45,(14,10,10))): c.fill(seen(oval(ix,iy,rad,rad)), colour)
     c.fill(seen(oval(ix+side*.028,iy-.03,r*.24,r*.24,12)), (255,255,255), .95)
@@ -413,7 +418,8 @@ def _mouth(c, p):
     x, ou, up, lo, ol = _lips(p)
     def between(a, b): return np.concatenate([np.stack([x,a],1), np.stack([x,b],1)[::-1]])
     lips = _mix(_mix(p.tone*.8, (196,84,84), .42), (176,34,56), .7*p.makeup)
-    c.fill(between(ou,up), lips*.84); c.fill(between(lo,ol), lips)
+    c.fill(between(ou,up), lips*.84)
+    c.fill(between(lo,ol), lips)
     c.stroke(np.stack([x,lo+(ol-lo)*.45],1)[8:-8], .02, lips*1.35, .45)
     if (lo-up).max() > .015: _mouth_inside(c, p, x, up, lo, between)
     else: c.stroke(np.stack([x,(up+lo)/2],1), .026, p.tone*.28, .9)
@@ -476,7 +482,9 @@ def _front_hair(c, p, rng): # over the forehead: hair with a few strands, or a h
     low, top = curve(line), curve([*left, (0,-1.02-g), *((-x,y) for x,y in left[::-1])])
     deep = .25*np.clip(1-np.abs(low[:,0])/w, 0, 1)
     c.fill(np.concatenate([top, low[::-1]]), h, z=np.concatenate([np.full(len(top),-.05), deep[::-1]]))
-    if hat: c.fill(np.concatenate([low, (low-(0,.17))[::-1]]), h*.75, z=np.concatenate([deep,deep[::-1]])*.6); return
+    if hat:
+        c.fill(np.concatenate([low, (low-(0,.17))[::-1]]), h*.75, z=np.concatenate([deep,deep[::-1]])*.6)
+        return
     for k in range(9): # strands
         f = min(max((k+.5)/9+rng.uniform(-.03,.03), .06), .94)
         a, b = top[int(f*(len(top)-1))], low[int(f*(len(low)-1))]
@@ -513,10 +521,15 @@ def render(p:dict # every drawing parameter, as in a row of faces.csv
     p = SimpleNamespace(**p)
     rng, p.tone = np.random.default_rng(int(p.texture)), _tone(p)
     c = Canvas(p.size*max(math.ceil(128/p.size), 2) if p.size <= 280 else 560, p)
-    _backdrop(c, p, rng); _back_hair(c, p, rng); _head(c, p); _shade(c, p)
-    _nose(c, p); _wrinkles(c, p); _mouth(c, p)
-    for s in (-1,1): _eye(c, p, s); _brow(c, p, s)
-    _front_hair(c, p, rng); _glasses(c, p); c.flush()
+    _backdrop(c, p, rng)
+    _back_hair(c, p, rng)
+    for part in (_head, _shade, _nose, _wrinkles, _mouth): part(c, p)
+    for side in (-1,1):
+        _eye(c, p, side)
+        _brow(c, p, side)
+    _front_hair(c, p, rng)
+    _glasses(c, p)
+    c.flush()
     return _develop(c.img, p, rng)
 
 # %% ../../nbs/05_data.synthetic.ipynb #c299d596
@@ -581,6 +594,7 @@ def vote_probabilities(expression:str, # shown
 CLASS_MIX = dict(neutral=.14, happiness=.14, surprise=.13, sadness=.13, anger=.12, disgust=.12, fear=.11, contempt=.11) # share of the faces
 SPLIT_NAMES = dict( # folder and Usage in FER+
     train=("FER2013Train","Training"), valid=("FER2013Valid","PublicTest"), test=("FER2013Test","PrivateTest"))
+
 def _pick(shares, x): # the key in whose stretch of [0,1) `x` lies
     shares = {k: o for k,o in shares.items() if o > 0}
     return list(shares)[int(np.searchsorted(np.cumsum(list(shares.values()))[:-1], x, side="right"))]

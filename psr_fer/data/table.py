@@ -50,7 +50,8 @@ class DataError(ValueError):
         n, lines = len(self.problems), [f"  {o}" for o in self.problems[:shown]]
         more = [f"  ... and {n - shown} more"] if n > shown else []
         droppable = all(o.index is not None for o in self.problems)
-        hint = "Correct them, or leave these rows out with --skip-bad (skip_bad=True)." if droppable else "Correct them; they cannot be skipped."
+        hint = ("Correct them, or leave these rows out with --skip-bad (skip_bad=True)." if droppable
+                else "Correct them; they cannot be skipped.")
         super().__init__("\n".join([f"{root}: {n} problem{'s' if n != 1 else ''} in the data.", *lines, *more, hint]))
 
 # %% ../../nbs/01_data.table.ipynb #a4f0810d
@@ -87,7 +88,8 @@ def open_face(root, # data folder
         if box is not None and not any(pd.isna(o) for o in box): im = im.crop(tuple(int(o) for o in box))
         return im.convert("L" if im.mode in ("L","1","I;16","LA") else "RGB")
     except Exception as e: # Pillow raises many kinds for broken files
-        raise OSError(f"{path} cannot be read ({e}); check the data with `psr-fer data`, or leave bad files out with --skip-bad (skip_bad=True).") from e
+        raise OSError(f"{path} cannot be read ({e}); check the data with `psr-fer data`, "
+                      "or leave bad files out with --skip-bad (skip_bad=True).") from e
 
 def _pixel_face(csv, row): # one row of fer2013.csv
     rows = _pixel_rows(str(csv))
@@ -98,6 +100,20 @@ def _pixel_face(csv, row): # one row of fer2013.csv
 # %% ../../nbs/01_data.table.ipynb #e8fadf3e
 _ends = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
+def _is_whole(file, kind): # does the picture end as its format does?
+    if kind not in _ends: return True
+    with open(file, "rb") as f:
+        f.seek(max(-64, -file.stat().st_size), 2)
+        return _ends[kind] in f.read()
+
+def _size_in(box, w, h): # size of the box, or what is wrong with it; without one the whole picture's
+    if box is None or any(pd.isna(o) for o in box): return w, h
+    l,t,r,b = (int(o) for o in box)
+    if not (0 <= l < r <= w and 0 <= t < b <= h): return f"has a face box ({l}, {t}, {r}, {b}) outside its {w} x {h} pixels"
+    return r - l, b - t
+
+
+# %% ../../nbs/01_data.table.ipynb #7d71fe17
 def look(root, # data folder
          path:str, # picture relative to `root`
          box=None # face box, or None
@@ -111,19 +127,14 @@ def look(root, # data folder
         try: return (*_pixel_face(full, int(row)).size, True)
         except (OSError, ValueError) as e: return f"has a bad pixel row ({e})"
     try:
-        with Image.open(full) as im: w, h, fmt, grey, turned = *im.size, im.format, im.mode in ("L","1","LA"), im.getexif().get(274, 1) > 4
+        with Image.open(full) as im:
+            size, kind, grey = im.size, im.format, im.mode in ("L","1","LA")
+            if im.getexif().get(274, 1) > 4: size = size[::-1] # lies on its side
     except Exception as e: # Pillow raises many kinds for broken files
         return f"is not a picture that can be read ({type(e).__name__})"
-    if fmt in _ends:
-        with open(full, "rb") as f:
-            f.seek(max(-64, -full.stat().st_size), 2)
-            if _ends[fmt] not in f.read(): return "ends in the middle (cut off while copying?)"
-    if turned: w, h = h, w
-    if box is not None and not any(pd.isna(o) for o in box):
-        l,t,r,b = (int(o) for o in box)
-        if not (0 <= l < r <= w and 0 <= t < b <= h): return f"has a face box ({l}, {t}, {r}, {b}) outside its {w} x {h} pixels"
-        w, h = r - l, b - t
-    return w, h, grey
+    if not _is_whole(full, kind): return "ends in the middle (cut off while copying?)"
+    size = _size_in(box, *size)
+    return size if isinstance(size, str) else (*size, grey)
 
 # %% ../../nbs/01_data.table.ipynb #dbffb6ff
 def _places(table): # (path, box) of each row
@@ -145,6 +156,13 @@ def check_images(table:pd.DataFrame, # needs column path; boxes if there are any
     return [Problem(s, None if r is None or pd.isna(r) else int(r), f"{p} {o}.", i)
             for i,(s,r,p,o) in enumerate(zip(source, row, table["path"], seen)) if isinstance(o, str)]
 
+# %% ../../nbs/01_data.table.ipynb #1a9e0a40
+def columns_missing(missing, # names of columns that are not there
+                    needed # names of all that should be
+                   )->str: # one sentence
+    "What to say of a table that lacks columns."
+    return f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}."
+
 # %% ../../nbs/01_data.table.ipynb #ad8d6447
 def check_table(table:pd.DataFrame, # as in the list of columns above
                 root=None, # data folder; None skips the pictures themselves
@@ -152,7 +170,7 @@ def check_table(table:pd.DataFrame, # as in the list of columns above
                )->list: # of `Problem`; empty when all is well
     "Everything that can be wrong with a table: columns, labels, splits, shares, duplicates, and its pictures."
     missing = [o for o in ("path","split","label") if o not in table]
-    if missing: return [Problem("table", None, f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(COLUMNS)}.")]
+    if missing: return [Problem("table", None, columns_missing(missing, COLUMNS))]
     if not len(table): return [Problem("table", None, "there is no face in it.")]
     src = table["source"].tolist() if "source" in table else ["table"]*len(table)
     row = table["row"].tolist() if "row" in table else list(range(1, len(table) + 1))
@@ -165,7 +183,7 @@ def check_table(table:pd.DataFrame, # as in the list of columns above
         s = table[shares].to_numpy(float)
         out += rows((s < 0).any(1) | ~np.isfinite(s).all(1), lambda i: "a vote share is negative or not a number.")
         out += rows(np.isfinite(s).all(1) & (s.sum(1) <= 0), lambda i: "the vote shares are all zero.")
-    place = table[["path", *(o for o in BOX if o in table)]].astype(str).agg("|".join, axis=1) if set(BOX) <= set(table) else table["path"]
+    place = table[["path", *BOX]].astype(str).agg("|".join, axis=1) if set(BOX) <= set(table) else table["path"]
     clash = table.assign(_p=place).groupby("_p")[["label","split"]].transform("nunique").gt(1).any(axis=1).to_numpy()
     out += rows(clash, lambda i: f"{table['path'].iloc[i]} stands more than once, with different labels or splits.")
     return out + (check_images(table, root) if root is not None else [])
@@ -184,7 +202,8 @@ def finish_table(table:pd.DataFrame, # rows as a reader found them, with source 
     "Check what a reader found, drop or report what is bad, and remember where it came from."
     table = table.reset_index(drop=True)
     flagged = {o.index for o in problems if o.index is not None} # told already, by the reader
-    problems = [*problems, *(o for o in check_table(table, root if check_files else None, classes) if o.index is None or o.index not in flagged)]
+    checked = check_table(table, root if check_files else None, classes)
+    problems = [*problems, *(o for o in checked if o.index not in flagged)]
     attrs = dict(table.attrs)
     table = settle(table, root, problems, skip_bad)
     empty = [o for o in splits if not (table["split"] == o).any()]
@@ -202,12 +221,14 @@ def split_of(table:pd.DataFrame, # a data set
     return part
 
 # %% ../../nbs/01_data.table.ipynb #63ee3b8b
+def _splits_of(table): return [o for o in SPLITS if (table["split"] == o).any()]
+
 def class_counts(table:pd.DataFrame, # a data set
                  classes=None # rows of the result; default: the data set's own
                 )->pd.DataFrame: # integer faces, a row per class and a column per split
     "How many faces of each class each split has (Table 3)."
     classes = list(classes or table.attrs.get("classes", EMOTIONS))
-    return pd.crosstab(table["label"], table["split"]).reindex(index=classes, columns=[o for o in SPLITS if (table["split"] == o).any()], fill_value=0)
+    return pd.crosstab(table["label"], table["split"]).reindex(index=classes, columns=_splits_of(table), fill_value=0)
 
 # %% ../../nbs/01_data.table.ipynb #2619b3b6
 def vote_shares(table:pd.DataFrame, # a data set with one column per class
@@ -300,7 +321,8 @@ class HardLabel(DisplayedTransform):
     def decodes(self, o:TensorCategory): return Category(self.vocab[int(o)])
 
 # %% ../../nbs/01_data.table.ipynb #679f4cf8
-def show_results(x:TensorImage, y:TensorShares, samples, outs, ctxs=None, max_n=10, nrows=None, ncols=None, figsize=None, **kwargs): # `psr_fer.learner` makes it part of fastai's dispatch
+# `psr_fer.learner` makes it part of fastai's dispatch
+def show_results(x:TensorImage, y:TensorShares, samples, outs, ctxs=None, max_n=10, nrows=None, ncols=None, figsize=None, **kwargs):
     if ctxs is None: ctxs = get_grid(min(len(samples), max_n), nrows=nrows, ncols=ncols, figsize=figsize)
     for (face,truth),(judged,),ax,_ in zip(samples, outs, ctxs, range(max_n)):
         face.show(ctx=ax, **kwargs); truth.show(ctx=ax, **kwargs)
@@ -327,7 +349,7 @@ def fer_block(root, # data folder
               normalize=None # a batch transform; default ImageNet
              )->DataBlock: # for a table as in this notebook
     "DataBlock from a table to (face, label), with the split column as splitter."
-    def by_split(items): return [np.flatnonzero(items["split"].to_numpy() == o).tolist() for o in SPLITS if (items["split"] == o).any()]
+    def by_split(items): return [np.flatnonzero(items["split"].to_numpy() == o).tolist() for o in _splits_of(items)]
     faces = TransformBlock(type_tfms=OpenFace(root), batch_tfms=IntToFloatTensor)
     labels = TransformBlock(type_tfms=[*([SoftLabel(classes)] if soft else []), HardLabel(classes)])
     return DataBlock(blocks=(faces, labels), splitter=by_split, item_tfms=Resize(size, method=ResizeMethod.Squish),
@@ -406,8 +428,9 @@ def dls_from_table(table:pd.DataFrame, # a data set
     if cache is None: return block.dataloaders(table, bs=bs, device=device, num_workers=0, path=Path(root))
     dsets, pixels = block.datasets(table), PixelCache(table, root, size, cache)
     def dl(i, split):
-        rows = np.flatnonzero((table["split"] == split).to_numpy())
-        return CachedDL(dsets.subset(i), bs=bs, shuffle=i == 0, drop_last=i == 0 and len(rows) >= bs, num_workers=0, device=device,
-            balanced=balanced and i == 0, seed=seed, cache=pixels, rows=rows, targets=table_targets(table.iloc[rows], classes, soft and i == 0),
+        rows, training = np.flatnonzero((table["split"] == split).to_numpy()), i == 0
+        targets = table_targets(table.iloc[rows], classes, soft and training)
+        return CachedDL(dsets.subset(i), bs=bs, shuffle=training, drop_last=training and len(rows) >= bs, num_workers=0, device=device,
+            balanced=balanced and training, seed=seed, cache=pixels, rows=rows, targets=targets,
             after_item=Pipeline([*block.item_tfms, ToTensor()]), after_batch=[*block.batch_tfms])
-    return DataLoaders(*[dl(i, o) for i,o in enumerate(o for o in SPLITS if (table["split"] == o).any())], path=Path(root), device=device)
+    return DataLoaders(*[dl(i, o) for i,o in enumerate(_splits_of(table))], path=Path(root), device=device)

@@ -38,7 +38,8 @@ def _vgg(arch):
 
 def _vgg8():
     "A small VGG: 7 convolutions, 3 poolings."
-    return _kaiming(nn.Sequential(OrderedDict(features=vgg.make_layers([32, "M", 64, 64, "M", 128, 128, "M", 256, 256], batch_norm=True))))
+    features = vgg.make_layers([32, "M", 64, 64, "M", 128, 128, "M", 256, 256], batch_norm=True)
+    return _kaiming(nn.Sequential(OrderedDict(features=features)))
 
 # %% ../../nbs/12_models.backbone.ipynb #b5cf9f6a
 def base_network(arch:str # "vgg16_bn" and other VGGs, "vgg8_bn", or any timm or torchvision name
@@ -56,7 +57,9 @@ def base_network(arch:str # "vgg16_bn" and other VGGs, "vgg8_bn", or any timm or
 # %% ../../nbs/12_models.backbone.ipynb #c21be8f0
 class _Tracer(fx.Tracer):
     "Follow the data down to convolutions; a module without any stays one step."
-    def __init__(self, method): super().__init__(); self.traced_func_name = method
+    def __init__(self, method):
+        super().__init__()
+        self.traced_func_name = method
     def is_leaf_module(self, m, name): return isinstance(m, nn.Conv2d) or not any(isinstance(o, nn.Conv2d) for o in m.modules())
 
 def _waists(g:fx.Graph # steps of a network
@@ -86,18 +89,23 @@ def _shapes(net, g, side=128):
     out = {}
     class Shapes(fx.Interpreter):
         def run_node(self, n):
-            y = super().run_node(n); out[n] = tuple(y.shape) if isinstance(y, Tensor) else ()
+            y = super().run_node(n)
+            out[n] = tuple(y.shape) if isinstance(y, Tensor) else ()
             return y
     with _at_rest([net]): Shapes(net, graph=g).run(torch.zeros(1, 3, side, side))
     return out
 
+
+# %% ../../nbs/12_models.backbone.ipynb #41c0ad2b
 def _trace(net, method, arch):
-    "Steps of `net`, their shapes and the places where it can be cut; the last of these is the feature map."
+    "Steps of `net`, which of them yield a map, and the places where it can be cut; the last of these is the feature map."
     try:
         g = _Tracer(method).trace(net)
         shapes = _shapes(net, g)
-    except Exception as e: raise ValueError(f"{arch} cannot be cut ({type(e).__name__}); PSR needs a convolutional network for images of any size, such as 'resnet18'.") from e
-    is_map = lambda n: len(shapes.get(n, ())) == 4 and min(shapes[n][2:]) > 1
+    except Exception as e:
+        raise ValueError(f"{arch} cannot be cut ({type(e).__name__}); PSR needs a convolutional network for images of any size, "
+                         "such as 'resnet18'.") from e
+    def is_map(n): return len(shapes.get(n, ())) == 4 and min(shapes[n][2:]) > 1
     return g, is_map, [n for n in _waists(g) if is_map(n)]
 
 # %% ../../nbs/12_models.backbone.ipynb #8f4459ec
@@ -156,11 +164,11 @@ def pretrained_state(arch:str, # name of the network
     arch = ALIASES.get(arch, arch)
     if source is not True: return read_weights(source)
     try:
-        if _is_vgg(arch) or not _timm().is_model(arch): return torchvision.models.get_model_weights(arch).DEFAULT.get_state_dict(progress=False, check_hash=True)
-        return _timm().create_model(arch, pretrained=True).state_dict()
+        if not _is_vgg(arch) and _timm().is_model(arch): return _timm().create_model(arch, pretrained=True).state_dict()
+        return torchvision.models.get_model_weights(arch).DEFAULT.get_state_dict(progress=False, check_hash=True)
     except Exception as e:
-        raise ValueError(f"ImageNet weights of {arch!r} could not be fetched ({type(e).__name__}); offline, give a local file (pretrained=path) "
-                         "or start without them (pretrained=False).") from e
+        raise ValueError(f"ImageNet weights of {arch!r} could not be fetched ({type(e).__name__}); offline, "
+                         "give a local file (pretrained=path) or start without them (pretrained=False).") from e
 
 # %% ../../nbs/12_models.backbone.ipynb #04409265
 def load_pretrained(parts:list, # modules that make up the network, as `cut_network` returns them
@@ -171,7 +179,9 @@ def load_pretrained(parts:list, # modules that make up the network, as `cut_netw
     sd = pretrained_state(arch, source)
     want = {k: v.shape for m in parts for k, v in m.state_dict().items() if not k.endswith("num_batches_tracked")}
     missing = sorted(k for k, shape in want.items() if k not in sd or sd[k].shape != shape)
-    if len(missing) > len(want)/2: raise ValueError(f"{source!r} does not fit {arch!r}: {len(missing)} of {len(want)} tensors are missing or have another shape, such as {missing[0]!r}.")
+    if len(missing) > len(want)/2:
+        raise ValueError(f"{source!r} does not fit {arch!r}: {len(missing)} of {len(want)} tensors are missing or have another shape, "
+                         f"such as {missing[0]!r}.")
     for m in parts: m.load_state_dict({k: sd[k] for k in m.state_dict() if k in sd and k not in missing}, strict=False)
     return missing
 

@@ -6,16 +6,12 @@ __all__ = ['from_authors']
 # %% ../../nbs/14_models.convert.ipynb #8e72e17c
 from pathlib import Path
 from .edsr import edsr_config, read_weights
-from .psr import PSR, Baseline
+from .psr import PSR, Baseline, _under
 from .stn import STN
 
 # %% ../../nbs/14_models.convert.ipynb #97c5bc6b
 _HEAD = {"2": "0", "4": "2", "6": "4", "8": "6"}  # place in their head -> place in ours
 _LAST_CONV = 40  # place of the last convolution in torchvision's VGG16-BN
-
-def _under(sd, prefix):
-    "Tensors whose names start with `prefix`, without it."
-    return {k[len(prefix):]: v for k, v in sd.items() if k.startswith(prefix)}
 
 def _renumbered(sd, prefix, new):
     "Names '{i}.rest' as '{prefix}{new(i)}.rest'."
@@ -32,7 +28,9 @@ def _fill(model, sd):
     mine = model.state_dict()
     wrong = [k for k in sd if k not in mine or mine[k].shape != sd[k].shape]
     missing = [k for k in mine if k not in sd and "_mean." not in k and not k.endswith("num_batches_tracked")]
-    if wrong or missing: raise ValueError(f"The state dict does not fit a VGG16-BN network of the authors: {len(wrong)} tensors have no place{wrong[:1]}, {len(missing)} are missing{missing[:1]}.")
+    if wrong or missing:
+        raise ValueError("The state dict does not fit a VGG16-BN network of the authors: "
+                         f"{len(wrong)} tensors have no place{wrong[:1]}, {len(missing)} are missing{missing[:1]}.")
     model.load_state_dict(sd, strict=False)
     return model.eval()
 
@@ -41,10 +39,13 @@ def _pyramid(sd, size):
     "`PSR` from the state dict of the authors' pyramid."
     n = 1 + max(int(k.split(".")[1]) for k in sd if k.startswith("pyramid_group."))
     groups = [_under(sd, f"pyramid_group.{b}.") for b in range(n)]
-    edsrs, lows = [_under(g, "0.") for g in groups[1:-1]], [groups[0], *(_under(g, "1.") for g in groups[1:-1]), groups[-1]]
+    middle = groups[1:-1]
+    edsrs, lows = [_under(o, "0.") for o in middle], [groups[0], *(_under(o, "1.") for o in middle), groups[-1]]
     stn, high, head = _under(sd, "stn."), _under(sd, "classifier.0."), _under(sd, "classifier.1.0.")
     convs = [int(k.split(".")[0]) for k, v in high.items() if v.ndim == 4]
-    if not convs or n not in (3, 4): raise ValueError(f"The state dict holds {n} branches and {len(convs)} shared convolutions; the authors' network has 3 or 4 branches and at least 2.")
+    if not convs or n not in (3, 4):
+        raise ValueError(f"The state dict holds {n} branches and {len(convs)} shared convolutions; "
+                         "the authors' network has 3 or 4 branches and at least 2.")
     first = _LAST_CONV - max(convs)  # place of the first shared layer
     _check_stn(stn, size)
     m = PSR("vgg16_bn", size=size, kstep=n-2, pos=sum(v.ndim == 4 for v in lows[0].values()), stn=bool(stn), fusion="mean",
@@ -65,14 +66,16 @@ def _check_stn(stn, size):
 def _plain_vgg(sd, size):
     "`Baseline` from the state dict of the authors' plain VGG16-BN."
     convs = [k for k, v in sd.items() if v.ndim == 4]
-    if len(convs) != 13: raise ValueError(f"The state dict holds no 'pyramid_group' and {len(convs)} convolutions; the authors' plain VGG16-BN has 13.")
+    if len(convs) != 13:
+        raise ValueError(f"The state dict holds no 'pyramid_group' and {len(convs)} convolutions; the authors' plain VGG16-BN has 13.")
     body = convs[0].removesuffix("0.weight")
     rest = {k: v for k, v in sd.items() if not k.startswith(body)}
     top = next((k.removesuffix("8.weight") for k in rest if k.endswith("8.weight")), "")
     head = _under(rest, top)
     m = Baseline("vgg16_bn", size=size, **_head_facts(head))
     mine = m.state_dict()
-    feats = {next((n for n in (f"low.features.{k}", f"shared.features.{k}") if n in mine), k): v for k, v in _under(sd, body).items()}
+    def ours(k): return next((o for o in (f"low.features.{k}", f"shared.features.{k}") if o in mine), k)
+    feats = {ours(k): v for k, v in _under(sd, body).items()}
     return _fill(m, feats | _renumbered(head, "head.", lambda i: _HEAD.get(i, f"?{i}")))
 
 def from_authors(state_dict:dict|str|Path, # state dict of the authors' network, or a file that holds one
@@ -82,4 +85,5 @@ def from_authors(state_dict:dict|str|Path, # state dict of the authors' network,
     sd = state_dict if isinstance(state_dict, dict) else read_weights(state_dict)
     if isinstance(sd.get("model"), dict): sd = sd["model"]  # as fastai's learn.save nests it
     sd = {k.removeprefix("module."): v for k, v in sd.items()}
-    return (_pyramid if any(k.startswith("pyramid_group.") for k in sd) else _plain_vgg)(sd, size)
+    is_pyramid = any(k.startswith("pyramid_group.") for k in sd)
+    return _pyramid(sd, size) if is_pyramid else _plain_vgg(sd, size)

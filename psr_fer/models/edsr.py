@@ -51,18 +51,27 @@ def _bilinear_taps(s):
     return torch.stack([(-d).clamp(min=0), 1 - d.abs(), d.clamp(min=0)], 1)
 
 # %% ../../nbs/11_models.edsr.ipynb #ae820ddb
+def _enlarge_colours(conv, s):
+    "Set the first three features that go into a pixel shuffle by `s` to bilinear enlargement."
+    taps = _bilinear_taps(s)
+    kernels = torch.einsum("ik,jl->ijkl", taps, taps).reshape(s*s, 3, 3)
+    conv.weight[:3*s*s], conv.bias[:3*s*s] = 0, 0
+    for c in range(3): conv.weight[c*s*s:(c+1)*s*s, c] = kernels
+
 @torch.no_grad()
 def start_bilinear(m:nn.Module # an `EDSR`, changed in place
                   )->nn.Module: # `m`
     "Set the weights of `m` so that it enlarges almost bilinearly while every layer still gets a gradient."
-    delta = torch.zeros(3, m.n_feats, 3, 3); delta[range(3), range(3), 1, 1] = 1
-    m.head[0].weight[:3], m.head[0].bias[:3] = delta[:, :3], 0  # features 0 to 2 are red, green and blue
-    m.body[-1].weight[:3] *= 0.01; m.body[-1].bias[:3] = 0
-    for conv, shuffle in zip(m.tail[0][::2], m.tail[0][1::2]):
-        s = shuffle.upscale_factor; taps = _bilinear_taps(s)
-        conv.weight[:3*s*s], conv.bias[:3*s*s] = 0, 0
-        for c in range(3): conv.weight[c*s*s:(c+1)*s*s, c] = torch.einsum("ik,jl->ijkl", taps, taps).reshape(s*s, 3, 3)
-    m.tail[1].weight *= 0.01; m.tail[1].weight[:, :3] = delta[:, :3]; m.tail[1].bias.zero_()
+    hand_on = torch.zeros(3, m.n_feats, 3, 3)
+    hand_on[range(3), range(3), 1, 1] = 1
+    m.head[0].weight[:3], m.head[0].bias[:3] = hand_on[:, :3], 0  # features 0 to 2 are red, green and blue
+    m.body[-1].weight[:3] *= 0.01
+    m.body[-1].bias[:3] = 0
+    for conv, shuffle in zip(m.tail[0][::2], m.tail[0][1::2]): _enlarge_colours(conv, shuffle.upscale_factor)
+    last = m.tail[1]
+    last.weight *= 0.01
+    last.weight[:, :3] = hand_on[:, :3]
+    last.bias.zero_()
     return m
 
 # %% ../../nbs/11_models.edsr.ipynb #b1a31210
@@ -77,7 +86,8 @@ class EDSR(nn.Module):
     ):
         super().__init__()
         if scale not in (2, 3, 4): raise ValueError(f"EDSR got scale={scale!r}; it must be 2, 3 or 4.")
-        if n_feats < 3 or n_resblocks < 0: raise ValueError(f"EDSR got n_resblocks={n_resblocks}, n_feats={n_feats}; it needs 0 blocks and 3 features or more.")
+        if n_feats < 3 or n_resblocks < 0:
+            raise ValueError(f"EDSR got n_resblocks={n_resblocks}, n_feats={n_feats}; it needs 0 blocks and 3 features or more.")
         if start not in ("bilinear", "random"): raise ValueError(f"EDSR got start={start!r}; it must be 'bilinear' or 'random'.")
         self.scale, self.n_resblocks, self.n_feats, self.res_scale = scale, n_resblocks, n_feats, res_scale
         self.sub_mean, self.add_mean = MeanShift(-1), MeanShift(1)
@@ -99,10 +109,12 @@ def read_weights(path:str|Path # .safetensors, or a file of torch.save (.pt, .pt
                 )->dict: # name -> tensor, on the CPU
     "Names and tensors in the file `path`, without wrappers such as 'state_dict' and the prefix 'module.'."
     path = Path(path)
-    if not path.is_file(): raise ValueError(f"There is no file of weights at {str(path)!r}; give the path of a .safetensors, .pt or .pth file.")
+    if not path.is_file():
+        raise ValueError(f"There is no file of weights at {str(path)!r}; give the path of a .safetensors, .pt or .pth file.")
     try: sd = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        raise ValueError(f"{str(path)!r} could not be read as plain tensors ({type(e).__name__}); give a state dict saved with torch.save or safetensors.") from e
+        raise ValueError(f"{str(path)!r} could not be read as plain tensors ({type(e).__name__}); "
+                         "give a state dict saved with torch.save or safetensors.") from e
     for k in ("state_dict", "model"):
         if isinstance(sd, dict) and isinstance(sd.get(k), dict): sd = sd[k]
     if not isinstance(sd, dict) or not sd or not all(isinstance(o, Tensor) for o in sd.values()):
@@ -111,32 +123,48 @@ def read_weights(path:str|Path # .safetensors, or a file of torch.save (.pt, .pt
 
 # %% ../../nbs/11_models.edsr.ipynb #7b17e248
 URL = "https://cv.snu.ac.kr/research/EDSR/models/"
-PUBLISHED = {f"{name}_x{s}": f"{name}_x{s}-{h}.pt" for name, hs in {"edsr_baseline": ("1bc95232", "abf2a44e", "6b446fab"),
-             "edsr": ("0edfb8a3", "ea3ef2c6", "4f62e9ef")}.items() for s, h in zip((2, 3, 4), hs)}
+_HASHES = dict(edsr_baseline=("1bc95232", "abf2a44e", "6b446fab"), edsr=("0edfb8a3", "ea3ef2c6", "4f62e9ef"))  # of scales 2, 3 and 4
+PUBLISHED = {f"{name}_x{s}": f"{name}_x{s}-{h}.pt" for name, hashes in _HASHES.items() for s, h in zip((2, 3, 4), hashes)}
+
+def _n_resblocks(sd): return 1 + max((int(k.split(".")[1]) for k in sd if k.startswith("body.") and ".body.0." in k), default=-1)
 
 def edsr_config(sd:dict # names and tensors of an EDSR, with or without its mean layers
                )->dict: # arguments of `EDSR`: scale, n_resblocks, n_feats, res_scale
     "Read the arguments of `EDSR` off names and shapes."
     try:
         n_feats = sd["head.0.weight"].shape[0]
-        n_resblocks = 1 + max((int(k.split(".")[1]) for k in sd if k.startswith("body.") and ".body.0." in k), default=-1)
         scale = 4 if "tail.0.2.weight" in sd else {4: 2, 9: 3}[sd["tail.0.0.weight"].shape[0]//n_feats]
-    except KeyError as e: raise ValueError(f"The file holds no EDSR: {e} is missing or has another shape; its tensors begin with {list(sd)[:2]}.") from None
-    return dict(scale=scale, n_resblocks=n_resblocks, n_feats=n_feats, res_scale=0.1 if n_feats >= 256 else 1.)
+    except KeyError as e:
+        raise ValueError(f"The file holds no EDSR: {e} is missing or has another shape; its tensors begin with {list(sd)[:2]}.") from None
+    return dict(scale=scale, n_resblocks=_n_resblocks(sd), n_feats=n_feats, res_scale=0.1 if n_feats >= 256 else 1.)
 
 # %% ../../nbs/11_models.edsr.ipynb #6c02f8dc
 def _fetch(name, download):
     "Path of the published file `name`, fetched if `download`."
-    file = Path(torch.hub.get_dir())/"checkpoints"/PUBLISHED[name]
+    file, url = Path(torch.hub.get_dir())/"checkpoints"/PUBLISHED[name], URL + PUBLISHED[name]
     if file.exists(): return file
-    if not download: raise ValueError(f"The published weights {name!r} are not at {str(file)!r}; fetch {URL}{PUBLISHED[name]} and give its path, "
+    if not download: raise ValueError(f"The published weights {name!r} are not at {str(file)!r}; fetch {url} and give its path, "
                                       "pass download=True to try that address, or train your own with train_sr.")
     file.parent.mkdir(parents=True, exist_ok=True)
-    try: torch.hub.download_url_to_file(URL + PUBLISHED[name], str(file), hash_prefix=PUBLISHED[name][-11:-3], progress=False)
+    try: torch.hub.download_url_to_file(url, str(file), hash_prefix=PUBLISHED[name][-11:-3], progress=False)
     except Exception as e:
-        raise ValueError(f"{URL}{PUBLISHED[name]} could not be fetched ({type(e).__name__}); offline, copy the file to {str(file)!r}, give its path, or train your own with train_sr.") from e
+        raise ValueError(f"{url} could not be fetched ({type(e).__name__}); offline, copy the file to {str(file)!r}, "
+                         "give its path, or train your own with train_sr.") from e
     return file
 
+def _check_fit(path, sd, cfg, mine):
+    "Raise ValueError if the tensors `sd` are not those of the EDSR `mine`; mean layers may be missing."
+    wrong = [k for k in sd if k not in mine or sd[k].shape != mine[k].shape]
+    wrong += [k for k in mine if k not in sd and "_mean." not in k]
+    if wrong:
+        raise ValueError(f"{str(path)!r} is no whole EDSR of {cfg['n_resblocks']} blocks and {cfg['n_feats']} features: "
+                         f"{wrong[0]!r} does not fit ({len(wrong)} in all).")
+    if any("_mean." in k and not torch.allclose(sd[k].float(), mine[k], atol=0.1) for k in sd):
+        first = list(sd.values())[0].flatten()[:3].tolist()
+        raise ValueError(f"The mean layers of {str(path)!r} are not those for RGB 0..255 ({first}); convert its weights to that range.")
+
+
+# %% ../../nbs/11_models.edsr.ipynb #64c2670c
 def load_edsr(path_or_name:str|Path, # a file, or a name of `PUBLISHED` such as "edsr_baseline_x2"
               scale:int|None=None,   # scale that is needed; another one in the file is an error
               download:bool=False    # try the published address if a named file is not here
@@ -145,12 +173,10 @@ def load_edsr(path_or_name:str|Path, # a file, or a name of `PUBLISHED` such as 
     path = _fetch(str(path_or_name), download) if str(path_or_name) in PUBLISHED else path_or_name
     sd = {k.removeprefix("model."): v for k, v in read_weights(path).items()}
     cfg = edsr_config(sd)
-    if scale not in (None, cfg["scale"]): raise ValueError(f"{str(path)!r} holds an EDSR of scale {cfg['scale']}, but scale {scale} is needed; give the x{scale} file.")
-    m = EDSR(**cfg, start="random"); mine = m.state_dict()
-    wrong = [k for k in sd if k not in mine or sd[k].shape != mine[k].shape] + [k for k in mine if k not in sd and "_mean." not in k]
-    if wrong: raise ValueError(f"{str(path)!r} is no whole EDSR of {cfg['n_resblocks']} blocks and {cfg['n_feats']} features: {wrong[0]!r} does not fit ({len(wrong)} in all).")
-    if any("_mean." in k and not torch.allclose(sd[k].float(), mine[k], atol=0.1) for k in sd):
-        raise ValueError(f"The mean layers of {str(path)!r} are not those for RGB 0..255 ({list(sd.values())[0].flatten()[:3].tolist()}); convert its weights to that range.")
+    if scale not in (None, cfg["scale"]):
+        raise ValueError(f"{str(path)!r} holds an EDSR of scale {cfg['scale']}, but scale {scale} is needed; give the x{scale} file.")
+    m = EDSR(**cfg, start="random")
+    _check_fit(path, sd, cfg, m.state_dict())
     m.load_state_dict(sd, strict=False)
     return m.eval()
 
@@ -162,15 +188,20 @@ def psnr(x:Tensor, # (N,C,H,W), 0..255; clipped to that range first
     mse = (x.float().clamp(0, 255) - y.float()).square().mean((1, 2, 3))
     return 10*torch.log10(255**2/mse.clamp(min=1e-10))
 
+def _blur(x):
+    "Gaussian window of 11 pixels, sigma 1.5, wherever it fits inside."
+    c, at = x.shape[1], torch.arange(11, device=x.device) - 5.
+    g = torch.exp(-at**2/(2*1.5**2))
+    rows = (g/g.sum()).expand(c, 1, 1, 11)
+    return F.conv2d(F.conv2d(x, rows.mT, groups=c), rows, groups=c)
+
 def ssim(x:Tensor, # (N,C,H,W), 0..255, 11 pixels a side or more; clipped to that range first
          y:Tensor  # (N,C,H,W), 0..255, the truth
         )->Tensor: # (N,) float32, at most 1
     "Structural similarity of each image: Gaussian window of 11 pixels, sigma 1.5, wherever it fits inside; mean over channels."
-    x, y, c = x.float().clamp(0, 255), y.float(), x.shape[1]
-    g = torch.exp(-(torch.arange(11, device=x.device) - 5.)**2/(2*1.5**2)); g = g/g.sum()
-    blur = lambda o: F.conv2d(F.conv2d(o, g.view(1, 1, 11, 1).expand(c, 1, 11, 1), groups=c), g.view(1, 1, 1, 11).expand(c, 1, 1, 11), groups=c)
-    mx, my = blur(x), blur(y)
-    vx, vy, vxy = blur(x*x) - mx*mx, blur(y*y) - my*my, blur(x*y) - mx*my
+    x, y = x.float().clamp(0, 255), y.float()
+    mx, my = _blur(x), _blur(y)
+    vx, vy, vxy = _blur(x*x) - mx*mx, _blur(y*y) - my*my, _blur(x*y) - mx*my
     c1, c2 = (0.01*255)**2, (0.03*255)**2
     return ((2*mx*my + c1)*(2*vxy + c2)/((mx*mx + my*my + c1)*(vx + vy + c2))).mean((1, 2, 3))
 
@@ -181,8 +212,8 @@ def reduce_images(x:Tensor,  # (N,C,H,W) float, 0..255
                  )->Tensor: # (N,C,H//scale,W//scale) float, 0..255
     "The small image of each pair."
     if down == "mean": return F.avg_pool2d(x, scale)
-    if down == "antialias": return F.interpolate(x, scale_factor=1/scale, mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
-    raise ValueError(f"down={down!r}; it must be 'antialias' or 'mean'.")
+    if down != "antialias": raise ValueError(f"down={down!r}; it must be 'antialias' or 'mean'.")
+    return F.interpolate(x, scale_factor=1/scale, mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
 
 def _rgb(x, scale):
     "uint8 images as float RGB, cropped to a multiple of `scale`."
@@ -199,7 +230,8 @@ def sr_scores(edsr:EDSR,     # network to judge
     was, dev, out = edsr.training, next(edsr.parameters()).device, []
     edsr.eval()
     for o in images.split(bs):
-        high = _rgb(o.to(dev), edsr.scale); low = reduce_images(high, edsr.scale, down)
+        high = _rgb(o.to(dev), edsr.scale)
+        low = reduce_images(high, edsr.scale, down)
         ours, cubic = edsr(low), F.interpolate(low, high.shape[-2:], mode="bicubic", align_corners=False)
         out.append(torch.stack([f(p, high) for p in (ours, cubic) for f in (psnr, ssim)], 1))
     edsr.train(was)
@@ -210,13 +242,15 @@ def _split(images, valid, gen):
     "(train, held-out) faces."
     if isinstance(valid, Tensor): return images, valid
     n = valid if isinstance(valid, int) else max(1, round(valid*len(images)))
-    if not 0 < n < len(images): raise ValueError(f"valid={valid!r} of {len(images)} images leaves none to train on or none to judge by; give a share such as 0.05.")
+    if not 0 < n < len(images):
+        raise ValueError(f"valid={valid!r} of {len(images)} images leaves none to train on or none to judge by; give a share such as 0.05.")
     perm = torch.randperm(len(images), generator=gen)
     return images[perm[n:]], images[perm[:n]]
 
 def _one_epoch(edsr, train, opt, sched, bs, down, gen):
     "Train for one pass over `train`; mean absolute error in grey levels."
-    edsr.train(); total = 0.
+    edsr.train()
+    total = 0.
     for i in torch.randperm(len(train), generator=gen).split(bs):
         high = _rgb(train[i].to(next(edsr.parameters()).device), edsr.scale)
         if torch.rand((), generator=gen) < 0.5: high = high.flip(-1)

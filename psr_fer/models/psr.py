@@ -14,12 +14,13 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint as recompute
+from ..emotions import IMAGENET_STATS
 from .backbone import base_network, cut_network, load_pretrained, map_shape, smallest_side
 from .edsr import EDSR, load_edsr
 from .stn import STN, _pair
 
 # %% ../../nbs/13_models.psr.ipynb #9636bfb3
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = IMAGENET_STATS
 
 # %% ../../nbs/13_models.psr.ipynb #19a6315a
 class ConcatPool(nn.Module):
@@ -40,10 +41,12 @@ def make_head(n_map:int,     # channels of the feature map
               head:str="authors" # "authors": BatchNorm before both linear layers; "paper": only on the feature vector
              )->tuple[nn.Module, nn.Module]: # pooling of the map to a vector, layers from the vector to (B,n_classes) scores
     "Pooling and fully connected block of Section II-D."
-    _one_of("pool", pool, "concat", "avg"); _one_of("head", head, "authors", "paper")
+    _one_of("pool", pool, "concat", "avg")
+    _one_of("head", head, "authors", "paper")
     n_in = n_map*2 if pool == "concat" else n_map
     bn = nn.BatchNorm1d(512) if head == "authors" else nn.Identity()
-    fc = nn.Sequential(nn.BatchNorm1d(n_in), nn.Dropout(0.25), nn.Linear(n_in, 512), nn.ReLU(), bn, nn.Dropout(0.5), nn.Linear(512, n_classes))
+    fc = nn.Sequential(nn.BatchNorm1d(n_in), nn.Dropout(0.25), nn.Linear(n_in, 512), nn.ReLU(),
+                       bn, nn.Dropout(0.5), nn.Linear(512, n_classes))
     return (ConcatPool() if pool == "concat" else AvgPool()), fc
 
 # %% ../../nbs/13_models.psr.ipynb #371598c7
@@ -69,7 +72,9 @@ class Baseline(nn.Module):
         self.low, self.shared, self.cut = cut_network(net, pos, method, arch)
         if pretrained: load_pretrained([self.low, self.shared], arch, pretrained)
         n_map = map_shape([self.low, self.shared], *self.size)
-        if n_map is None: raise ValueError(f"size={size} is too small for {arch}: the smallest image that works has {smallest_side([self.low, self.shared])} pixels a side.")
+        if n_map is None:
+            side = smallest_side([self.low, self.shared])
+            raise ValueError(f"size={size} is too small for {arch}: the smallest image that works has {side} pixels a side.")
         self.pool, self.head = make_head(n_map[0], n_classes, pool, head)
 
     def forward(self, x:Tensor # (B,3,H,W) float, normalised RGB
@@ -88,7 +93,7 @@ def branch_sizes(h:int,        # height of the image, pixels
                  step:float=2  # ratio between neighbouring sizes
                 )->list: # (height, width) per branch: lowest, super-resolution branches, original
     "Sizes of the branch images, Eq. 1."
-    at = lambda k: tuple(math.floor(n/step**k + 1e-6) for n in (h, w))
+    def at(k): return tuple(math.floor(n/step**k + 1e-6) for n in (h, w))
     low, whole = at(kstep), float(step).is_integer()
     sr = [tuple(n*int(step)**i for n in low) if whole else at(kstep - i) for i in range(1, kstep+1)]  # Eq. 1
     return [low, *sr, (h, w)]
@@ -110,7 +115,8 @@ class Upscale(nn.Module):
     ):
         super().__init__()
         self.edsr, self.exact, self.sr_range = edsr, exact, sr_range
-        for k, v in dict(mean=mean, std=std).items(): self.register_buffer(k, torch.tensor(v, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        for k, v in dict(mean=mean, std=std).items():
+            self.register_buffer(k, torch.tensor(v, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     def forward(self, x:Tensor,  # (B,3,h,w) float, normalised
                 size:tuple # (height, width) of the branch image, pixels
@@ -123,6 +129,10 @@ class Upscale(nn.Module):
         return y if self.exact else F.interpolate(y, size, mode="bilinear", antialias=True, align_corners=False)
 
 # %% ../../nbs/13_models.psr.ipynb #5ddc6876
+def _edsr(o, scale): # arguments, a network, or the path of a file
+    if isinstance(o, dict): return EDSR(**{"scale": scale, **o})
+    return load_edsr(o) if isinstance(o, (str, Path)) else o
+
 def make_edsrs(sr,    # None, dict of arguments of `EDSR`, `EDSR`, path of a file, or a list of these
                kstep:int, # super-resolution branches
                step:float # ratio between neighbouring sizes
@@ -134,8 +144,9 @@ def make_edsrs(sr,    # None, dict of arguments of `EDSR`, `EDSR`, path of a fil
     if sr is None or isinstance(sr, dict): sr = [sr or {}]*kstep
     sr = list(sr) if isinstance(sr, (list, tuple, nn.ModuleList)) else [sr]
     if len(sr) != kstep: raise ValueError(f"sr holds {len(sr)} networks; kstep={kstep} needs {kstep}, of scale {scales}.")
-    out = [EDSR(**{"scale": s, **o}) if isinstance(o, dict) else load_edsr(o) if isinstance(o, (str, Path)) else o for o, s in zip(sr, scales)]
-    if [o.scale for o in out] != scales: raise ValueError(f"sr holds EDSR of scale {[o.scale for o in out]}; kstep={kstep} and step={step} need {scales}.")
+    out = [_edsr(o, scale) for o, scale in zip(sr, scales)]
+    found = [o.scale for o in out]
+    if found != scales: raise ValueError(f"sr holds EDSR of scale {found}; kstep={kstep} and step={step} need {scales}.")
     return out
 
 # %% ../../nbs/13_models.psr.ipynb #8ef79a0b
@@ -162,7 +173,8 @@ class PSR(nn.Module):
     ):
         super().__init__()
         if kstep not in (1, 2): raise ValueError(f"kstep={kstep!r}; it counts the super-resolution branches and must be 1 or 2.")
-        _one_of("fusion", fusion, "weighted", "mean"); _one_of("sr_range", sr_range, "pixels", "authors")
+        _one_of("fusion", fusion, "weighted", "mean")
+        _one_of("sr_range", sr_range, "pixels", "authors")
         edsrs = make_edsrs(sr, kstep, step)
         self.config = {k: v for k, v in locals().items() if k not in ("self", "__class__", "edsrs", "sr", "pretrained")}
         self.config["sr"] = [dict(scale=o.scale, n_resblocks=o.n_resblocks, n_feats=o.n_feats, res_scale=o.res_scale) for o in edsrs]
@@ -198,8 +210,9 @@ def check_size(self:PSR,
     low = branch_sizes(h, w, self.kstep, self.step)[0]
     if min(low) < 1 or map_shape(parts, *low) is None:
         n = smallest_side(parts)
-        raise ValueError(f"An image of {h}x{w} pixels is too small for {self.cut.arch} with kstep={self.kstep} and step={self.step}: its lowest branch needs "
-                         f"{n} pixels, so the smallest image that works has {math.ceil(n*self.step**self.kstep - 1e-6)} pixels a side.")
+        whole = math.ceil(n*self.step**self.kstep - 1e-6)
+        raise ValueError(f"An image of {h}x{w} pixels is too small for {self.cut.arch} with kstep={self.kstep} and step={self.step}: "
+                         f"its lowest branch needs {n} pixels, so the smallest image that works has {whole} pixels a side.")
     self._fits.add((h, w))
 
 # %% ../../nbs/13_models.psr.ipynb #6d687521
@@ -281,8 +294,8 @@ def fusion_weights(self:PSR)->dict: # branch -> weight; they sum to 1
 @patch
 def branch_names(self:PSR)->list: # of str, one per branch
     "Short names of the branches, lowest first."
-    f = lambda k: f"{self.step**k:g}"
-    return [f"1/{f(self.kstep)}", *(f"SR x{f(i)}" for i in range(1, self.kstep+1)), "original"]
+    def factor(k): return f"{self.step**k:g}"
+    return [f"1/{factor(self.kstep)}", *(f"SR x{factor(i)}" for i in range(1, self.kstep+1)), "original"]
 
 # %% ../../nbs/13_models.psr.ipynb #820e0236
 @patch
@@ -292,6 +305,10 @@ def groups(self:PSR)->dict: # name of the block -> its parameters; fusion weight
     if self.fusion is not None: g["head"].append(self.fusion)
     return g
 
+def _under(sd, prefix):
+    "Tensors whose names start with `prefix`, without it."
+    return {k[len(prefix):]: v for k, v in sd.items() if k.startswith(prefix)}
+
 @patch
 def load_base(self:PSR,
               base:nn.Module|dict, # `Baseline`, or its state dict
@@ -299,12 +316,12 @@ def load_base(self:PSR,
              )->dict: # block -> "n of m tensors"
     "Take the weights of a `Baseline` over: low-level layers into each branch, shared layers and head."
     sd = base if isinstance(base, dict) else base.state_dict()
-    net = {k.split(".", 1)[1]: v for k, v in sd.items() if k.startswith(("low.", "shared."))}
-    head = {k.removeprefix("head."): v for k, v in sd.items() if k.startswith("head.")}
+    net, head = _under(sd, "low.") | _under(sd, "shared."), _under(sd, "head.")
     if rows is not None: head |= {k: head[k][torch.as_tensor(rows)] for k in ("6.weight", "6.bias")}
-    if not net: raise ValueError(f"base holds no tensors 'low.' or 'shared.' (it begins with {list(sd)[:2]}); give a Baseline or its state dict.")
-    out = {}
-    for name, m, src in (*((f"low.{i}", o, net) for i, o in enumerate(self.low)), ("shared", self.shared, net), ("head", self.head, head)):
+    if not net:
+        raise ValueError(f"base holds no tensors 'low.' or 'shared.' (it begins with {list(sd)[:2]}); give a Baseline or its state dict.")
+    branches, out = [(f"low.{i}", o, net) for i, o in enumerate(self.low)], {}
+    for name, m, src in (*branches, ("shared", self.shared, net), ("head", self.head, head)):
         mine = m.state_dict()
         taken = {k: src[k] for k, v in mine.items() if k in src and src[k].shape == v.shape}
         m.load_state_dict(taken, strict=False)
@@ -315,23 +332,27 @@ def load_base(self:PSR,
 def _fold_convs(g):
     "Fold batch normalisation of a cut part into its convolutions, in place."
     mods, steps = dict(g.named_modules()), [n for n in g.graph.nodes if n.op == "call_module"]
-    once = {n.target for n in steps if sum(o.target == n.target for o in steps) == 1}
+    targets = [n.target for n in steps]
+    once = {o for o in targets if targets.count(o) == 1}
     for n in steps:
         bn, src = mods[n.target], n.all_input_nodes[0]
-        if not isinstance(bn, nn.BatchNorm2d) or n.target not in once or src.target not in once or len(src.users) > 1: continue
+        if not isinstance(bn, nn.BatchNorm2d) or not {n.target, src.target} <= once or len(src.users) > 1: continue
         if not isinstance(mods[src.target], nn.Conv2d): continue
         g.set_submodule(src.target, fuse_conv_bn_eval(mods[src.target], bn))
         rest = [o for o in bn.children() if not isinstance(o, nn.Identity)]  # timm keeps the activation inside
         g.set_submodule(n.target, nn.Sequential(*rest) if rest else nn.Identity())
     return g
 
+
+# %% ../../nbs/13_models.psr.ipynb #a0fec4c7
 def _fold_head(head):
     "Fold BatchNorm1d into the linear layer behind it; dropout in between does nothing in eval mode."
     out = list(head)
     for i, bn in enumerate(out):
         if not isinstance(bn, nn.BatchNorm1d): continue
         j = next(j for j in range(i, len(out)) if isinstance(out[j], nn.Linear))
-        scale = bn.weight/(bn.running_var + bn.eps).sqrt(); shift = bn.bias - bn.running_mean*scale
+        scale = bn.weight/(bn.running_var + bn.eps).sqrt()
+        shift = bn.bias - bn.running_mean*scale
         fc = nn.Linear(out[j].in_features, out[j].out_features).to(scale)
         fc.weight.data, fc.bias.data = out[j].weight*scale, out[j].bias + out[j].weight@shift
         out[i], out[j] = nn.Identity(), fc

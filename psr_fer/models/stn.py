@@ -31,7 +31,8 @@ class STN(nn.Module):
     ):
         super().__init__()
         self.size = _pair(size)
-        if min(self.size) < 18: raise ValueError(f"STN got size={size}; its localisation net needs 18 pixels a side or more, so enlarge the image.")
+        if min(self.size) < 18:
+            raise ValueError(f"STN got size={size}; its localisation net needs 18 pixels a side or more, so enlarge the image.")
         self.localization = nn.Sequential(  # Table 1, upper part
             nn.Conv2d(n_in, 8, 7), nn.MaxPool2d(2, 2), nn.ReLU(), nn.Conv2d(8, 10, 5), nn.MaxPool2d(2, 2), nn.ReLU())
         h, w = map(_map_side, self.size)
