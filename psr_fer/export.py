@@ -70,8 +70,8 @@ def _texts(about, inside): # input, preprocessing and output, for people; inside
            "resize it to size (height, width) with bilinear interpolation over all pixels (antialias), divide by 255")
     result = "(batch, classes) float32, in the order of labels"
     if inside:
-        return dict(input=faces, output=f"probabilities: {result}",
-                    preprocessing=f"{cut}; nothing else: the normalisation with mean and std is inside")
+        return dict(input=faces, preprocessing=f"{cut}; nothing else: the normalisation with mean and std is inside",
+                    output=f"probabilities: {result}")
     return dict(input=f"{faces}; then minus mean, divided by std",
                 preprocessing=f"{cut}, subtract mean, divide by std (psr_fer.predict.Predictor does all of it)",
                 output=f"scores: {result}; the softmax of scores/temperature are the probabilities")
