@@ -6,8 +6,7 @@
 __all__ = ['ENOUGH', 'scale_log_probs', 'fit_temperature', 'reliability', 'ece']
 
 # %% ../nbs/29_calibration.ipynb #46e807d2
-import numpy as np, pandas as pd
-from scipy.optimize import minimize_scalar
+import numpy as np
 
 # %% ../nbs/29_calibration.ipynb #288ff58c
 ENOUGH = 100 # validation faces that a temperature needs; one of fewer is worse than none
@@ -36,6 +35,7 @@ def fit_temperature(log_probs, # (N,C) log-probabilities of the validation split
                     targets # (N,) class numbers, or (N,C) vote shares
                    )->float: # temperature in 0.05 to 20
     "The temperature with the smallest negative log-likelihood."
+    from scipy.optimize import minimize_scalar # here, like pandas below: a prediction needs neither and would wait for them
     s, t = _checked(log_probs, targets)
     s = np.maximum(s - s.max(1, keepdims=True), -1e3) # a probability of 0 would make every temperature equally bad
     def nll(log_beta):
@@ -47,8 +47,9 @@ def fit_temperature(log_probs, # (N,C) log-probabilities of the validation split
 def reliability(probs, # (N,C) probabilities
                 targets, # (N,) class numbers, or (N,C) vote shares, whose largest counts
                 bins:int=15 # of equal width over (0,1]
-               )->pd.DataFrame: # a row per bin that has faces: low, high, faces, confidence, accuracy in [0,1]
+               ): # DataFrame, a row per bin that has faces: low, high, faces, confidence, accuracy in [0,1]
     "Mean confidence and accuracy of the faces in each bin of confidence."
+    import pandas as pd
     p, t = _checked(probs, targets)
     if bins < 1: raise ValueError(f"bins must be 1 or more, got {bins}.")
     if p.min() < -1e-6 or abs(p.sum(1) - 1).max() > 1e-3: raise ValueError("probs must be probabilities with rows that sum to 1; take exp of log-probabilities first.")

@@ -7,8 +7,9 @@ __all__ = ['FORMATS', 'METHODS', 'Deployed', 'file_metadata', 'export_model', 'r
            'compare_exports', 'compare_on', 'push_to_hub', 'from_hub']
 
 # %% ../nbs/41_export.ipynb #cd3d68db
-import contextlib, io, json, logging, time, zipfile
+import contextlib, importlib, io, json, logging, tempfile, time, zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd, psr_fer, torch
 import torch.nn.functional as F
@@ -54,29 +55,37 @@ class Deployed(nn.Module):
         return (self.model((faces - self.mean)/self.std)/self.temperature).softmax(-1)
 
 # %% ../nbs/41_export.ipynb #d1597bc5
-def _texts(about, inside): # input, preprocessing and output, for people; inside: the file normalises and ends in probabilities
-    shape, grey = f"(batch, 3, {', '.join(map(str, _size(about)))})", _is_grey(about)
-    values = ("grey in [0,1]: the face turned grey first (0.299 R + 0.587 G + 0.114 B), the same value in all three channels" if grey else "RGB in [0,1], in the order red, green, blue")
-    cut = (f"cut a square around the face, its side longer by the share margin, {'turn it grey, ' if grey else ''}"
-           "resize it to size (height, width) with bilinear interpolation over all pixels (antialias), divide by 255")
-    if inside: return dict(input=f"faces: {shape} float32, {values}", preprocessing=f"{cut}; nothing else: the normalisation with mean and std is inside",
-                           output="probabilities: (batch, classes) float32, in the order of labels")
-    return dict(input=f"faces: {shape} float32, {values}; then minus mean, divided by std", preprocessing=f"{cut}, subtract mean, divide by std (psr_fer.predict.Predictor does all of it)",
-                output="scores: (batch, classes) float32, in the order of labels; the softmax of scores/temperature are the probabilities")
-
-def file_metadata(about:dict, # description of a checkpoint, see `load_model`
-                  inside:bool=True # normalisation and temperature are part of the file; False: weights only
-                 )->dict: # str by name; labels, size, mean, std, temperature, grey and margin as JSON
-    "What an exported file says of itself."
-    if "classes" not in about: raise ValueError(f"the description of this {about.get('model')} names no classes; save it with save_model(..., classes=[...]).")
-    known = dict(labels=about["classes"], size=_size(about), mean=about["mean"], std=about["std"], temperature=about.get("temperature") or 1., grey=_is_grey(about), margin=about.get("margin", .05))
-    return {**{k: json.dumps(v) for k,v in known.items()}, "version": f"psr_fer {psr_fer.__version__}", **_texts(about, inside)}
+_GREY = "grey in [0,1]: the face turned grey first (0.299 R + 0.587 G + 0.114 B), the same value in all three channels"
+_COLOUR = "RGB in [0,1], in the order red, green, blue"
 
 def _is_grey(about): return bool(about.get("grey", about.get("dataset") == "ferplus")) # was it trained on grey faces?
 
 def _size(about): # [height, width]
     s = about["config"]["size"]
     return [s, s] if isinstance(s, int) else list(s)
+
+def _texts(about, inside): # input, preprocessing and output, for people; inside: the file normalises and ends in probabilities
+    faces = f"faces: (batch, 3, {', '.join(map(str, _size(about)))}) float32, {_GREY if _is_grey(about) else _COLOUR}"
+    cut = (f"cut a square around the face, its side longer by the share margin, {'turn it grey, ' if _is_grey(about) else ''}"
+           "resize it to size (height, width) with bilinear interpolation over all pixels (antialias), divide by 255")
+    result = "(batch, classes) float32, in the order of labels"
+    if inside:
+        return dict(input=faces, preprocessing=f"{cut}; nothing else: the normalisation with mean and std is inside",
+                    output=f"probabilities: {result}")
+    return dict(input=f"{faces}; then minus mean, divided by std",
+                preprocessing=f"{cut}, subtract mean, divide by std (psr_fer.predict.Predictor does all of it)",
+                output=f"scores: {result}; the softmax of scores/temperature are the probabilities")
+
+# %% ../nbs/41_export.ipynb #92ed4d91
+def file_metadata(about:dict, # description of a checkpoint, see `load_model`
+                  inside:bool=True # normalisation and temperature are part of the file; False: weights only
+                 )->dict: # str by name; labels, size, mean, std, temperature, grey and margin as JSON
+    "What an exported file says of itself."
+    if "classes" not in about:
+        raise ValueError(f"the description of this {about.get('model')} names no classes; save it with save_model(..., classes=[...]).")
+    known = dict(labels=about["classes"], size=_size(about), mean=about["mean"], std=about["std"],
+                 temperature=about.get("temperature") or 1., grey=_is_grey(about), margin=about.get("margin", .05))
+    return {**{k: json.dumps(v) for k,v in known.items()}, "version": f"psr_fer {psr_fer.__version__}", **_texts(about, inside)}
 
 # %% ../nbs/41_export.ipynb #fd34882f
 FORMATS = {"onnx": ".onnx", "torch.export": ".pt2", "safetensors": ".safetensors"}
@@ -91,9 +100,12 @@ def _quietly(): # the exporters talk a lot
     finally: logger.setLevel(level)
 
 def _needs(*names):
-    import importlib
     try: return [importlib.import_module(o) for o in names]
-    except ImportError as e: raise ValueError(f"this needs the package {e.name}; pip install \"psr_fer[export]\"; in a clone: uv run --extra export psr-fer ...") from None
+    except ImportError as e:
+        raise ValueError(f"this needs the package {e.name}; pip install \"psr_fer[export]\"; "
+                         "in a clone: uv run --extra export psr-fer ...") from None
+
+def _short(error): return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0][:200]}" # its kind and first line
 
 def _example(about): # what the exporters trace with, and what says that the batch is free
     return dict(args=(torch.rand(2, 3, *_size(about)),), dynamic_shapes={"faces": {0: torch.export.Dim("batch", min=1, max=65536)}})
@@ -102,7 +114,8 @@ def _example(about): # what the exporters trace with, and what says that the bat
 def to_onnx(deployed:Deployed, about:dict, path):
     "Write an ONNX file: opset 20, any batch size, metadata with labels and normalisation, all in one file."
     _needs("onnx", "onnxscript")
-    with _quietly(): program = torch.onnx.export(deployed, **_example(about), dynamo=True, opset_version=20, input_names=["faces"], output_names=["probabilities"], verbose=False)
+    names = dict(input_names=["faces"], output_names=["probabilities"])
+    with _quietly(): program = torch.onnx.export(deployed, **_example(about), **names, dynamo=True, opset_version=20, verbose=False)
     program.model.metadata_props.update(file_metadata(about))
     program.model.producer_name, program.model.producer_version = "psr_fer", psr_fer.__version__
     def write(p):
@@ -120,28 +133,37 @@ def to_safetensors(model:nn.Module, about:dict, path):
     "Write the weights, the metadata in their header, and the description beside them, so that `load_model` reads it."
     full = {k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}
     half = {k: v.half() if v.is_floating_point() else v for k,v in full.items()}
-    write_whole(path, save(half if all(torch.equal(v, half[k].to(v)) for k,v in full.items()) else full, metadata=file_metadata(about, inside=False)))
+    lossless = all(torch.equal(v, half[k].to(v)) for k,v in full.items())
+    write_whole(path, save(half if lossless else full, metadata=file_metadata(about, inside=False)))
     write_json(Path(path).with_suffix(".json"), about)
 
 # %% ../nbs/41_export.ipynb #3e209e93
-def _target(run, out, format): # path to write, or one sentence why not
-    if format not in FORMATS: raise ValueError(f"format {format!r} is none of {', '.join(FORMATS)}.")
-    weights, about = checkpoint_files(run)
-    name = f"export{FORMATS[format]}"
-    if out is None: out = Path(name) if str(run) == "default" else Path(run)/name if Path(run).is_dir() else weights.with_name(f"{weights.stem}-{name}")
-    out = Path(out)
-    if out.is_dir(): raise ValueError(f"{out} is a folder; name a file in it, say {out/name}.")
-    if out.suffix != FORMATS[format]: raise ValueError(f"{out} should end in {FORMATS[format]} for format {format}.")
-    written = [out, *([out.with_suffix(".json")] if format == "safetensors" else [])]
-    if any(o.exists() and o.resolve() in (weights.resolve(), about.resolve()) for o in written): raise ValueError(f"{out} is the checkpoint itself; give another name.")
-    if written[1:] and written[1].exists() and not _describes(written[1]): raise ValueError(f"{written[1]} holds something else, and the description would go there; give another name than {out}.")
-    taken = next((o for o in out.parents if o.exists()), out.parent)
-    if not taken.is_dir(): raise ValueError(f"{taken} is a file, so {out} cannot lie in it; give another name.")
-    return out
+def _default_out(run, weights, name): # beside the weights; for those that ship, here
+    if str(run) == "default": return Path(name)
+    return Path(run)/name if Path(run).is_dir() else weights.with_name(f"{weights.stem}-{name}")
 
 def _describes(file): # is it the JSON of a checkpoint?
     try: return json.loads(file.read_text(encoding="utf-8")).get("model") in ("PSR","Baseline")
     except Exception: return False
+
+def _check_free(written, checkpoint): # files to come, weights first; the checkpoint's own two
+    out, *beside = written
+    own = [o.resolve() for o in checkpoint]
+    if any(o.exists() and o.resolve() in own for o in written): raise ValueError(f"{out} is the checkpoint itself; give another name.")
+    for o in beside:
+        if o.exists() and not _describes(o):
+            raise ValueError(f"{o} holds something else, and the description would go there; give another name than {out}.")
+
+def _target(run, out, format): # path to write, or one sentence why not
+    if format not in FORMATS: raise ValueError(f"format {format!r} is none of {', '.join(FORMATS)}.")
+    checkpoint, name = checkpoint_files(run), f"export{FORMATS[format]}"
+    out = _default_out(run, checkpoint[0], name) if out is None else Path(out)
+    if out.is_dir(): raise ValueError(f"{out} is a folder; name a file in it, say {out/name}.")
+    if out.suffix != FORMATS[format]: raise ValueError(f"{out} should end in {FORMATS[format]} for format {format}.")
+    _check_free([out, out.with_suffix(".json")] if format == "safetensors" else [out], checkpoint)
+    taken = next((o for o in out.parents if o.exists()), out.parent)
+    if not taken.is_dir(): raise ValueError(f"{taken} is a file, so {out} cannot lie in it; give another name.")
+    return out
 
 # %% ../nbs/41_export.ipynb #c0b45371
 def export_model(run, # run folder, checkpoint, or "default"
@@ -154,12 +176,14 @@ def export_model(run, # run folder, checkpoint, or "default"
     file_metadata(about) # complain before the work
     write = {"onnx": to_onnx, "torch.export": to_torch_export}.get(format)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if write is None: to_safetensors(model, about, out)
-    else:
-        try: write(Deployed(model, about).eval(), about, out)
-        except (ValueError, OSError): raise
-        except Exception as e: # the exporters raise many kinds
-            raise ValueError(f"{about['config']['arch']} cannot be written as {format} by torch {torch.__version__} ({type(e).__name__}: {(str(e).strip() or '?').splitlines()[0][:200]}).") from e
+    if write is None:
+        to_safetensors(model, about, out)
+        return out
+    try: write(Deployed(model, about).eval(), about, out)
+    except (ValueError, OSError): raise
+    except Exception as e: # the exporters raise many kinds
+        arch = about["config"]["arch"]
+        raise ValueError(f"{arch} cannot be written as {format} by torch {torch.__version__} ({_short(e)}).") from e
     return out
 
 # %% ../nbs/41_export.ipynb #5ff3de67
@@ -168,7 +192,8 @@ def _onnx_runner(path):
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3 # as many as PyTorch; say errors only
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda x: session.run(None, {"faces": np.ascontiguousarray(x, np.float32)})[0]
+    def run(x): return session.run(None, {"faces": np.ascontiguousarray(x, np.float32)})[0]
+    return run
 
 def _run_module(module): # torch module -> function of arrays
     def run(x):
@@ -186,16 +211,19 @@ def runner(path, # exported file, or a checkpoint or run folder
         module = torch.export.load(str(path)).module() if path.suffix == ".pt2" else Deployed(*load_model(path), lean).eval()
     except (ValueError, OSError): raise
     except Exception as e: # of onnxruntime and torch.export
-        raise ValueError(f"{path} cannot be run ({type(e).__name__}: {(str(e).strip() or '?').splitlines()[0][:200]}); export it again.") from e
+        raise ValueError(f"{path} cannot be run ({_short(e)}); export it again.") from e
     return _run_module(module)
 
 # %% ../nbs/41_export.ipynb #6b1c2a6f
-_json_keys, _text_keys = ("labels","size","mean","std","temperature","grey","margin"), ("version","input","preprocessing","output","quantization")
+_json_keys = ("labels","size","mean","std","temperature","grey","margin")
+_text_keys = ("version","input","preprocessing","output","quantization")
+
+def _onnx_properties(path): # text by name
+    import onnx
+    return {o.key: o.value for o in onnx.load(str(path), load_external_data=False).metadata_props}
 
 def _found(path): # text by name, as it stands in the file
-    if path.suffix == ".onnx":
-        import onnx
-        return {o.key: o.value for o in onnx.load(str(path), load_external_data=False).metadata_props}
+    if path.suffix == ".onnx": return _onnx_properties(path)
     if path.suffix == ".pt2":
         with zipfile.ZipFile(path) as z: return json.loads(z.read(next(o for o in z.namelist() if o.endswith("metadata.json"))))
     with safe_open(str(path), "pt") as f: return f.metadata() or {}
@@ -213,26 +241,49 @@ def metadata(path # exported file
     return {k: json.loads(v) if k in _json_keys else v for k,v in found.items() if k in _json_keys + _text_keys}
 
 # %% ../nbs/41_export.ipynb #2b735018
-class _Faces: # what onnxruntime's calibration reads
-    def __init__(self, faces, bs=32): self.batches = iter([{"faces": np.ascontiguousarray(o, np.float32)} for o in np.array_split(faces, max(1, len(faces)//bs))])
-    def get_next(self): return next(self.batches, None)
-
 METHODS = ("minmax", "average", "percentile", "entropy")
 
 def _settings(method): # how the ranges of the activations are found
     from onnxruntime.quantization import CalibrationMethod
     if method not in METHODS: raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}.")
     kind = dict(percentile=CalibrationMethod.Percentile, entropy=CalibrationMethod.Entropy).get(method, CalibrationMethod.MinMax)
-    extra = dict(average=dict(CalibMovingAverage=True, CalibMovingAverageConstant=.1), percentile=dict(CalibPercentile=99.99)).get(method, {})
-    return dict(calibrate_method=kind, extra_options=extra)
+    extra = dict(average=dict(CalibMovingAverage=True, CalibMovingAverageConstant=.1), percentile=dict(CalibPercentile=99.99))
+    return dict(calibrate_method=kind, extra_options=extra.get(method, {}))
 
 def _before_grid(graph): # names of the nodes that lead to grid_sample's grid: the STN's localisation net
-    makers, todo, found = {o: n for n in graph.node for o in n.output}, [n.input[1] for n in graph.node if n.op_type == "GridSample"], set()
+    makers, found = {o: n for n in graph.node for o in n.output}, set()
+    todo = [n.input[1] for n in graph.node if n.op_type == "GridSample"]
     while todo:
         n = makers.get(todo.pop())
         if n is None or n.name in found: continue
-        found.add(n.name); todo += list(n.input)
+        found.add(n.name)
+        todo += list(n.input)
     return sorted(found)
+
+# %% ../nbs/41_export.ipynb #a2073fa7
+_QUANTIZED = ["Conv","Relu","Clip","MaxPool"] # a Relu that follows a convolution is part of it
+
+def _batches(faces, bs): return np.array_split(faces, max(1, len(faces)//bs)) # of about `bs` faces
+
+class _Faces: # what onnxruntime's calibration reads
+    def __init__(self, faces): self.batches = iter([{"faces": np.ascontiguousarray(o, np.float32)} for o in _batches(faces, 32)])
+    def get_next(self): return next(self.batches, None)
+
+def _write_int8(ready, out, faces, method): # ready: prepared float file
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    bits = dict(weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8, per_channel=True, reduce_range=True)
+    where = dict(op_types_to_quantize=_QUANTIZED, nodes_to_exclude=_before_grid(onnx.load(str(ready)).graph))
+    quantize_static(str(ready), str(out), _Faces(faces), quant_format=QuantFormat.QDQ, **bits, **where, **_settings(method))
+
+def _add_properties(file, properties):
+    import onnx
+    model = onnx.load(str(file))
+    onnx.helper.set_model_props(model, properties)
+    onnx.save(model, str(file))
+
+def _check_onnx(path): # ValueError for another kind of file
+    if Path(path).suffix != ".onnx": raise ValueError(f"{path} is no ONNX file; int8 is made of one: psr-fer export RUN --format onnx.")
 
 # %% ../nbs/41_export.ipynb #1e2abbe9
 def quantize(path, # float ONNX file
@@ -241,19 +292,17 @@ def quantize(path, # float ONNX file
              method:str="average" # how ranges are found, one of `METHODS`; the last two keep all activations of all faces in memory
             )->Path: # the file
     "Static int8 quantisation of the convolutions and what lies between them: weights per channel, activations by their measured range."
-    onnx, _ = _needs("onnx", "onnxruntime")
+    _needs("onnx", "onnxruntime")
     path, out = Path(path), Path(out)
-    if path.suffix != ".onnx": raise ValueError(f"{path} is no ONNX file; int8 is made of one: psr-fer export RUN --format onnx.")
+    _check_onnx(path)
     if out.resolve() == path.resolve(): raise ValueError(f"{out} is the file to be quantised; give another name.")
     if not len(faces): raise ValueError("there are no faces to calibrate with; give a few hundred validation faces.")
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static, shape_inference
+    from onnxruntime.quantization import shape_inference
     ready = out.with_name(f".{out.name}.ready")
-    def write(p):
-        quantize_static(str(ready), str(p), _Faces(faces), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
-            op_types_to_quantize=_QUANTIZED, nodes_to_exclude=_before_grid(onnx.load(str(ready)).graph), **_settings(method))
-        small, keep = onnx.load(str(p)), {o.key: o.value for o in onnx.load(str(path), load_external_data=False).metadata_props}
-        onnx.helper.set_model_props(small, {**keep, "quantization": f"int8 convolutions, weights of 7 bits per channel, activations of 8 bits ({method}, {len(faces)} faces)"})
-        onnx.save(small, str(p))
+    said = f"int8 convolutions, weights of 7 bits per channel, activations of 8 bits ({method}, {len(faces)} faces)"
+    def write(part):
+        _write_int8(ready, part, faces, method)
+        _add_properties(part, dict(_onnx_properties(path), quantization=said))
     try:
         with _quietly():
             shape_inference.quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
@@ -261,9 +310,9 @@ def quantize(path, # float ONNX file
     finally: ready.unlink(missing_ok=True)
     return out
 
-_QUANTIZED = ["Conv","Relu","Clip","MaxPool"] # a Relu that follows a convolution is part of it
-
 # %% ../nbs/41_export.ipynb #a56c4615
+def _run(f, faces): return np.concatenate([f(o) for o in _batches(faces, 64)]) # (N,C) probabilities
+
 def compare_methods(path, # float ONNX file
                     faces, # (N,3,H,W) float32 in [0,1], of the validation split
                     targets, # (N,) class numbers
@@ -271,64 +320,74 @@ def compare_methods(path, # float ONNX file
                     methods=METHODS # see `quantize`
                    )->pd.DataFrame: # a row per method: WA in percent, share of equal labels in percent, mean change of a probability
     "Ways to quantise beside the float file, on validation faces."
-    import tempfile
     if len(faces) <= n: raise ValueError(f"{len(faces)} faces are too few: {n} calibrate and the others judge; give more or a smaller n.")
     seen, rest, right = faces[:n], faces[n:], np.asarray(targets)[n:]
-    def run(f): return np.concatenate([f(o) for o in np.array_split(rest, max(1, len(rest)//64))])
-    want = run(runner(path))
-    rows = {"float": {"WA, %": 100*float((want.argmax(1) == right).mean())}}
+    def equal(probs, labels): return 100*float((probs.argmax(1) == labels).mean()) # percent
+    want = _run(runner(path), rest)
+    rows = {"float": {"WA, %": equal(want, right)}}
     with tempfile.TemporaryDirectory() as d:
         for k in methods:
-            got = run(runner(quantize(path, seen, Path(d)/f"{k}.onnx", k)))
-            rows[k] = {"WA, %": 100*float((got.argmax(1) == right).mean()), "same label, %": 100*float((got.argmax(1) == want.argmax(1)).mean()), "mean change": float(np.abs(got - want).mean())}
+            got = _run(runner(quantize(path, seen, Path(d)/f"{k}.onnx", k)), rest)
+            change = float(np.abs(got - want).mean())
+            rows[k] = {"WA, %": equal(got, right), "same label, %": equal(got, want.argmax(1)), "mean change": change}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/41_export.ipynb #284f4a78
 def _seconds(calls, seconds, rounds=5): # name -> median seconds of a call, measured in turns
     times = {k: [] for k in calls}
     for _ in range(rounds):
-        for k,f in calls.items():
-            f() # threads of the one before come to rest
+        for k,call in calls.items():
+            call() # threads of the one before come to rest
             stop = time.perf_counter() + seconds/rounds
             while True:
-                t = time.perf_counter(); f(); times[k].append(time.perf_counter() - t)
+                start = time.perf_counter()
+                call()
+                times[k].append(time.perf_counter() - start)
                 if time.perf_counter() > stop: break
     return {k: float(np.median(v)) for k,v in times.items()}
 
+def _accuracy(probs, first, targets): # in percent, and how much more than the first file's
+    m, m0 = (judge(o, targets, range(o.shape[1])) for o in (probs, first))
+    return {"WA, %": 100*m["wa"], "UA, %": 100*m["ua"], "change of WA": 100*(m["wa"] - m0["wa"])}
+
+# %% ../nbs/41_export.ipynb #50e8c4c6
 def compare_exports(files:dict, # name -> exported file or checkpoint, or (file, function as `runner` gives)
                     faces, # (N,3,H,W) float32 in [0,1]
                     targets=None, # (N,) class numbers, for the accuracy
                     batches=(1,64), # faces at a time that are timed
                     seconds:float=1. # measuring time of each
-                   )->pd.DataFrame: # MB, ms per face at each batch size, largest difference to the first, WA and UA in percent and its change
+                   )->pd.DataFrame: # MB, ms per face at each batch size, largest difference to the first, WA and UA in percent, change
     "Size, time, agreement and accuracy of exported files, in one run."
     if not len(faces): raise ValueError("there are no faces to compare on.")
     files = {k: o if isinstance(o, tuple) else (o, runner(o)) for k,o in files.items()}
-    got = {k: np.concatenate([f(o) for o in np.array_split(faces, max(1, len(faces)//64))]) for k,(_,f) in files.items()}
+    got = {k: _run(f, faces) for k,(_,f) in files.items()}
     first = next(iter(got))
     rows = {k: {"MB": Path(o).stat().st_size/1e6} for k,(o,_) in files.items()}
     for b in batches:
         x = np.resize(faces, (b, *faces.shape[1:]))
-        for k,t in _seconds({k: lambda f=f: f(x) for k,(_,f) in files.items()}, seconds).items(): rows[k][f"ms per face, batch {b}"] = 1000*t/b
-        for k in rows: rows[k][f"times as fast, batch {b}"] = rows[first][f"ms per face, batch {b}"]/rows[k][f"ms per face, batch {b}"]
+        took = _seconds({k: partial(f, x) for k,(_,f) in files.items()}, seconds)
+        for k,row in rows.items():
+            row[f"ms per face, batch {b}"] = 1000*took[k]/b
+            row[f"times as fast, batch {b}"] = took[first]/took[k]
     for k,o in got.items():
         rows[k]["largest difference"] = float(np.abs(o - got[first]).max())
-        if targets is not None:
-            m, m0 = judge(o, targets, range(o.shape[1])), judge(got[first], targets, range(o.shape[1]))
-            rows[k].update({"WA, %": 100*m["wa"], "UA, %": 100*m["ua"], "change of WA": 100*(m["wa"] - m0["wa"])})
+        if targets is not None: rows[k].update(_accuracy(o, got[first], targets))
     return pd.DataFrame(rows).T
 
 # %% ../nbs/41_export.ipynb #c131bb1b
 def _faces_of(about, data): # function: split, number or None -> pixels in [0,1], class numbers
     from psr_fer.data.table import PixelCache, split_of
     from psr_fer.runs import table_of
-    if "dataset" not in about or "seed" not in about: raise ValueError("the description of these weights names no data set, so there are no faces to compare on; train with `psr-fer train`, or call quantize and compare_exports with faces of your own.")
+    if "dataset" not in about or "seed" not in about:
+        raise ValueError("the description of these weights names no data set, so there are no faces to compare on; "
+                         "train with `psr-fer train`, or call quantize and compare_exports with faces of your own.")
     table = table_of(about, data)
     def faces(split, n=None):
         t = split_of(table, split)
         if n is not None: t = t.sample(frac=1, random_state=0).head(n).reset_index(drop=True)
         x = PixelCache(t, table.attrs["root"], tuple(_size(about)))(range(len(t))).numpy().astype(np.float32)/255
-        return np.repeat(x, 3, 1) if x.shape[1] == 1 else x, t["label"].map(about["classes"].index).to_numpy()
+        if x.shape[1] == 1: x = np.repeat(x, 3, 1) # grey
+        return x, t["label"].map(about["classes"].index).to_numpy()
     return faces
 
 def _branch_by_branch(run): # as the authors run theirs; see `PlainPSR`
@@ -346,45 +405,56 @@ def compare_on(run, # run folder or checkpoint
                **kwargs # further arguments of `compare_exports`: batches, seconds
               )->pd.DataFrame: # see `compare_exports`
     "Quantise with validation faces and compare PyTorch, ONNX and int8 on the test faces, in one run."
-    if Path(onnx_file).suffix != ".onnx": raise ValueError(f"{onnx_file} is no ONNX file; int8 is made of one: psr-fer export RUN --format onnx.")
-    faces, weights = _faces_of(load_model(run)[1], data), checkpoint_files(run)[0]
+    _check_onnx(onnx_file)
+    (_, about), (weights, _) = load_model(run), checkpoint_files(run)
+    faces = _faces_of(about, data)
     say(f"calibrating with {n} validation faces")
     small = quantize(onnx_file, faces("valid", n)[0], Path(onnx_file).with_suffix(".int8.onnx"), method)
     say(f"{small}: comparing on the test faces")
-    ways = {"PyTorch": (weights, runner(weights, lean=False)), "PyTorch, folded": (weights, runner(weights)), "ONNX": onnx_file, "ONNX int8": small}
-    if load_model(run)[1]["model"] == "PSR": ways = {"PyTorch, branch by branch": (weights, _branch_by_branch(run)), **ways}
-    return compare_exports(ways, *faces("test"), **kwargs)
+    ways = {"PyTorch, branch by branch": (weights, _branch_by_branch(run))} if about["model"] == "PSR" else {}
+    ways |= {"PyTorch": (weights, runner(weights, lean=False)), "PyTorch, folded": (weights, runner(weights))}
+    return compare_exports(ways | {"ONNX": onnx_file, "ONNX int8": small}, *faces("test"), **kwargs)
 
 # %% ../nbs/41_export.ipynb #ed3f8e58
+_card_head = "---\nlibrary_name: psr_fer\n"
+
+def _hub_card(about):
+    from psr_fer.cards import card_markdown
+    if "card" in about: body = card_markdown(about["card"])
+    else: body = f"# {about['model']} for facial expressions\n\nClasses: {', '.join(about['classes'])}.\n"
+    return f"{_card_head}pipeline_tag: image-classification\ntags:\n- facial-expression-recognition\n---\n{body}"
+
+def _is_local(repo_id): return Path(repo_id).is_absolute() or str(repo_id).startswith(".") # does it name a folder?
+
+def _fill(folder, run, repo_id): # the folder of a repository
+    model, about = load_model(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.resolve() == checkpoint_files(run)[0].parent.resolve():
+        raise ValueError(f"{repo_id} is the folder of the checkpoint itself; give another one.")
+    card = folder/"README.md"
+    if card.exists() and not card.read_text(encoding="utf-8", errors="replace").startswith(_card_head):
+        raise ValueError(f"{card} holds something else, and the card would go there; give a folder of its own.")
+    to_safetensors(model, about, folder/"model.safetensors")
+    write_whole(card, _hub_card(about))
+
+# %% ../nbs/41_export.ipynb #8b4d8259
 def push_to_hub(run, # run folder or checkpoint
                 repo_id:str, # "user/name", or a local folder: a path that begins with . or /
                 **kwargs # further arguments of huggingface_hub's upload_folder, say commit_message
                )->str: # where it went
     "Upload weights, description and card; a local folder is filled instead."
-    model, about = load_model(run)
-    folder = Path(repo_id) if Path(repo_id).is_absolute() or str(repo_id).startswith(".") else None
-    import tempfile
+    if _is_local(repo_id):
+        _fill(Path(repo_id), run, repo_id)
+        return str(Path(repo_id))
     with tempfile.TemporaryDirectory() as tmp:
-        target = folder or Path(tmp)
-        target.mkdir(parents=True, exist_ok=True)
-        if target.resolve() == checkpoint_files(run)[0].parent.resolve(): raise ValueError(f"{repo_id} is the folder of the checkpoint itself; give another one.")
-        card = target/"README.md"
-        if card.exists() and not card.read_text(encoding="utf-8", errors="replace").startswith(_card_head): raise ValueError(f"{card} holds something else, and the card would go there; give a folder of its own.")
-        to_safetensors(model, about, target/"model.safetensors")
-        write_whole(card, _hub_card(about))
-        if folder: return str(folder)
+        _fill(Path(tmp), run, repo_id)
         hub, = _needs("huggingface_hub")
         try:
             hub.create_repo(repo_id, exist_ok=True)
             return str(hub.upload_folder(repo_id=repo_id, folder_path=tmp, **kwargs))
-        except Exception as e: raise ValueError(f"{repo_id} could not be sent to the hub ({type(e).__name__}: {(str(e).strip() or '?').splitlines()[0][:200]}); log in with `hf auth login`, or give a local folder, as in ./{repo_id}.") from e
-
-_card_head = "---\nlibrary_name: psr_fer\n"
-
-def _hub_card(about):
-    from psr_fer.cards import card_markdown
-    body = card_markdown(about["card"]) if "card" in about else f"# {about['model']} for facial expressions\n\nClasses: {', '.join(about['classes'])}.\n"
-    return f"{_card_head}pipeline_tag: image-classification\ntags:\n- facial-expression-recognition\n---\n{body}"
+        except Exception as e:
+            raise ValueError(f"{repo_id} could not be sent to the hub ({_short(e)}); log in with `hf auth login`, "
+                             f"or give a local folder, as in ./{repo_id}.") from e
 
 # %% ../nbs/41_export.ipynb #537e385b
 def from_hub(repo_id:str, # "user/name", or a local folder
@@ -392,8 +462,10 @@ def from_hub(repo_id:str, # "user/name", or a local folder
             )->tuple: # model in eval mode, description
     "A model from a hub repository. ValueError when it cannot be reached."
     if Path(repo_id).is_dir(): return load_model(repo_id)
-    if Path(repo_id).is_absolute() or str(repo_id).startswith("."): raise FileNotFoundError(f"{repo_id} is not there; give a folder with model.safetensors and model.json.")
+    if _is_local(repo_id): raise FileNotFoundError(f"{repo_id} is not there; give a folder with model.safetensors and model.json.")
     hub, = _needs("huggingface_hub")
     try: paths = [hub.hf_hub_download(repo_id, f"model.{o}", **kwargs) for o in ("json","safetensors")]
-    except Exception as e: raise ValueError(f"{repo_id} could not be fetched from the hub ({type(e).__name__}); give a local folder, or copy model.safetensors and model.json by hand.") from e
+    except Exception as e:
+        raise ValueError(f"{repo_id} could not be fetched from the hub ({type(e).__name__}); give a local folder, "
+                         "or copy model.safetensors and model.json by hand.") from e
     return load_model(Path(paths[1]))

@@ -37,17 +37,26 @@ def is_video(o, # anything
             )->bool: # True also for cameras
     "Is `o` to be read frame by frame?"
     if not isinstance(o, (str, Path)) or is_url(o): return False
+    if is_camera(str(o)): return True
     suffix = Path(o).suffix.lower()
-    return is_camera(str(o)) or (video is not False and (suffix in VIDEOS or (video is True and suffix not in PICTURES and Path(o).is_file())))
+    if suffix in VIDEOS: return video is not False
+    return video is True and suffix not in PICTURES and Path(o).is_file()
 
 # %% ../nbs/23_files.ipynb #3246b8ce
 def files_below(folder, # path
                 suffixes # tuple of ends of names, lower case
                )->Iterator: # of Path
     "Files below a folder in order of their names, without hidden and drawn ones."
+    def wanted(name): return name.lower().endswith(suffixes) and not name.startswith(".") and not name.endswith(DRAWN)
     for here,below,files in os.walk(folder):
         below[:] = sorted(o for o in below if not o.startswith("."))
-        yield from (Path(here)/o for o in sorted(files) if not o.startswith(".") and o.lower().endswith(suffixes) and not o.endswith(DRAWN))
+        yield from (Path(here)/o for o in sorted(files) if wanted(o))
+
+def inputs_below(folder, # path
+                 video:bool|None=None # True: videos too
+                )->Iterator: # of Path
+    "What is read of a folder."
+    return files_below(folder, PICTURES + (VIDEOS if video else ()))
 
 def videos_left_out(paths, # what a run was asked to read
                     video:bool|None=None # as in `is_video`
@@ -90,11 +99,14 @@ def checkpoint_files(path # .safetensors file, its JSON, a run folder, or "defau
     if path.is_dir(): path = path/"model.safetensors"
     files = path.with_suffix(".safetensors"), path.with_suffix(".json")
     for o in files:
-        if not o.is_file(): raise FileNotFoundError(f"{o} is not there; a checkpoint is a .safetensors file with a .json beside it, as `psr-fer train` writes them.")
+        if not o.is_file():
+            raise FileNotFoundError(f"{o} is not there; a checkpoint is a .safetensors file with a .json beside it, "
+                                    "as `psr-fer train` writes them.")
     return files
 
 # %% ../nbs/23_files.ipynb #b951a8fa
-NO_FETCH = "is an address; nothing is fetched from the web unless you ask for it with Predictor(allow_urls=True), or --urls on the command line."
+NO_FETCH = ("is an address; nothing is fetched from the web unless you ask for it with Predictor(allow_urls=True), "
+            "or --urls on the command line.")
 
 def why_unusable(path, # file, folder, address or camera
                  video:bool|None=None, # as in `is_video`
@@ -105,9 +117,10 @@ def why_unusable(path, # file, folder, address or camera
     if str(path) == "": return "the name of a picture is empty."
     if is_camera(str(path)) or Path(path).is_file(): return None
     if not Path(path).is_dir(): return f"{path} is not there."
-    if any(True for _ in files_below(path, PICTURES + (VIDEOS if video else ()))): return None
+    if any(True for _ in inputs_below(path, video)): return None
     n = videos_left_out([path], video)
-    but = f" It holds {n} video{'' if n == 1 else 's'}: --video (video=True) reads {'it' if n == 1 else 'them'}." if n else ""
+    videos, them = ("1 video", "it") if n == 1 else (f"{n} videos", "them")
+    but = f" It holds {videos}: --video (video=True) reads {them}." if n else ""
     return f"{path} holds no picture ({', '.join(PICTURES)}).{but}"
 
 # %% ../nbs/23_files.ipynb #3429a5bb

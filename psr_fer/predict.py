@@ -8,21 +8,21 @@ __all__ = ['NO_FACE', 'COLUMNS', 'SHOWN', 'Face', 'Picture', 'open_picture', 'me
 
 # %% ../nbs/40_predict.ipynb #f8460d9c
 import csv, io, json, math, os, sys, threading, time as clock
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
-import matplotlib as mpl, numpy as np, torch
+import numpy as np, torch
 from PIL import Image, ImageColor, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
-from fastai.torch_core import default_device
 from fastcore.basics import patch
 from .calibration import scale_log_probs
 from .checkpoints import load_model, write_whole
-from .figures import class_color
-from .files import DRAWN, NO_FETCH, PICTURES, TABLES, VIDEOS, check_out, check_request, files_below, is_camera, is_folder, is_url, is_video, videos_left_out, why_unusable
-from .learner import fuse_scores, raw_scores
+from .emotions import class_color
+from .files import (DEFAULT, DRAWN, NO_FETCH, TABLES, check_out, check_request, inputs_below, is_camera, is_folder, is_url, is_video,
+                           videos_left_out, why_unusable)
+from .models.psr import fuse_scores, raw_scores
 
 # %% ../nbs/40_predict.ipynb #8eff45db
 @dataclass(frozen=True)
@@ -62,19 +62,24 @@ def _from_array(a, bgr=False): # uint8 or float in [0,1]; (H,W), (H,W,1), (H,W,3
     if a.ndim == 3 and a.shape[2] == 1: a = a[...,0]
     if not (a.ndim == 2 or (a.ndim == 3 and a.shape[2] in (3,4))) or 0 in a.shape:
         raise ValueError(f"an array must be (H,W), (H,W,3) or (H,W,4), got {a.shape}; a tensor must be (3,H,W) or (1,H,W).")
-    if np.issubdtype(a.dtype, np.floating):
-        low, high = float(a.min()), float(a.max())
-        if not (0 <= low and high <= 1): raise ValueError(f"a float picture must lie in 0 to 1, got {low:.4g} to {high:.4g}; divide by 255, or undo the normalisation.")
-        a = np.round(a.astype(np.float64)*255).astype(np.uint8)
+    if np.issubdtype(a.dtype, np.floating): a = _from_shares(a)
     if a.dtype != np.uint8: raise ValueError(f"a picture must be uint8 (0 to 255) or float (0 to 1), got {a.dtype}.")
     if a.ndim == 3: a = a[...,2::-1] if bgr else a[...,:3]
     return Image.fromarray(np.ascontiguousarray(a))
 
+def _from_shares(a): # float in [0,1] to uint8
+    low, high = float(a.min()), float(a.max())
+    if not (0 <= low and high <= 1):
+        raise ValueError(f"a float picture must lie in 0 to 1, got {low:.4g} to {high:.4g}; divide by 255, or undo the normalisation.")
+    return np.round(a.astype(np.float64)*255).astype(np.uint8)
+
 def _from_tensor(t, bgr=False): # (3,H,W) or (1,H,W)
-    if t.ndim != 3 or t.shape[0] not in (1,3): raise ValueError(f"a tensor must be (3,H,W), (1,H,W) or a batch (B,3,H,W), got {tuple(t.shape)}.")
+    if t.ndim != 3 or t.shape[0] not in (1,3):
+        raise ValueError(f"a tensor must be (3,H,W), (1,H,W) or a batch (B,3,H,W), got {tuple(t.shape)}.")
     t = t.detach().cpu()
     return _from_array((t.float() if t.is_floating_point() else t).permute(1,2,0).numpy(), bgr)
 
+# %% ../nbs/40_predict.ipynb #c4128607
 def _fetch(url, allowed): # bytes of a picture on the web
     if not allowed: raise ValueError(f"{url} {NO_FETCH}")
     from urllib.request import Request, urlopen
@@ -82,11 +87,15 @@ def _fetch(url, allowed): # bytes of a picture on the web
     if len(content) > 50_000_000: raise OSError(f"{url} is larger than 50 MB.")
     return content
 
+def _is_empty(what): # is it a file, or bytes, of no length?
+    if isinstance(what, (str, Path)): return not Path(what).stat().st_size
+    return isinstance(what, io.BytesIO) and not what.getbuffer().nbytes
+
 def _why(error, what): # Pillow's messages name objects in memory and attacks; people want to know what to do
-    if isinstance(error, Image.DecompressionBombError): return f"more than {2*Image.MAX_IMAGE_PIXELS//10**6} million pixels; make it smaller first"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {2*Image.MAX_IMAGE_PIXELS//10**6} million pixels; make it smaller first"
     if not isinstance(error, UnidentifiedImageError): return error
-    empty = not Path(what).stat().st_size if isinstance(what, (str, Path)) else isinstance(what, io.BytesIO) and not what.getbuffer().nbytes
-    return "it is empty" if empty else "of no kind that Pillow knows, or its beginning is broken"
+    return "it is empty" if _is_empty(what) else "of no kind that Pillow knows, or its beginning is broken"
 
 # %% ../nbs/40_predict.ipynb #eaeb6eb5
 def open_picture(what, # path, bytes, address, PIL image, array or tensor
@@ -96,10 +105,11 @@ def open_picture(what, # path, bytes, address, PIL image, array or tensor
     "One picture, upright. OSError when a file cannot be read, ValueError when it is no picture at all."
     if isinstance(what, np.ndarray): return _from_array(what, bgr)
     if isinstance(what, torch.Tensor): return _from_tensor(what, bgr)
-    if is_url(what): what, name = _fetch(what, allow_urls), what
-    else: name = what if isinstance(what, (str, Path)) else "the picture"
+    name = what if isinstance(what, (str, Path)) else "the picture"
+    if is_url(what): what = _fetch(what, allow_urls)
     if isinstance(what, (bytes, bytearray)): what = io.BytesIO(what)
-    if not isinstance(what, (str, Path, io.BytesIO, Image.Image)): raise ValueError(f"a picture is a path, bytes, a PIL image, an array or a tensor, got {type(what).__name__}.")
+    if not isinstance(what, (str, Path, io.BytesIO, Image.Image)):
+        raise ValueError(f"a picture is a path, bytes, a PIL image, an array or a tensor, got {type(what).__name__}.")
     if isinstance(what, (str, Path)) and not Path(what).is_file(): raise FileNotFoundError(why_unusable(what) or f"{what} is no file.")
     try:
         im = what if isinstance(what, Image.Image) else Image.open(what)
@@ -110,11 +120,15 @@ def open_picture(what, # path, bytes, address, PIL image, array or tensor
 
 # %% ../nbs/40_predict.ipynb #fb9b4f23
 def _cv2(): # OpenCV, or a sentence
-    for k,v in dict(OPENCV_LOG_LEVEL="ERROR", OPENCV_FFMPEG_LOGLEVEL="-8").items(): os.environ.setdefault(k, v) # what went wrong is told once, by us
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR") # what went wrong is told once, by us
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try: import cv2
-    except ImportError: raise ImportError("finding faces and reading videos needs OpenCV: pip install 'psr_fer[predict]'. Pictures that are cropped faces already need none of it: detect=False (--no-detect).") from None
+    except ImportError:
+        raise ImportError("finding faces and reading videos needs OpenCV: pip install 'psr_fer[predict]'. "
+                          "Pictures that are cropped faces already need none of it: detect=False (--no-detect).") from None
     return cv2
 
+# %% ../nbs/40_predict.ipynb #0dae9afa
 def read_video(path, # file, "webcam", or number of a camera
                every:int=1 # take every n-th frame
               )->Iterator: # of (RGB array (H,W,3) uint8, seconds from the start)
@@ -122,9 +136,11 @@ def read_video(path, # file, "webcam", or number of a camera
     if every < 1: raise ValueError(f"every must be 1 or more, got {every}.")
     cv2, live = _cv2(), is_camera(str(path))
     if not live and not Path(path).is_file(): raise FileNotFoundError(f"{path} is not there.")
-    video = cv2.VideoCapture((0 if path == "webcam" else int(path)) if live else str(path))
+    source = str(path) if not live else 0 if path == "webcam" else int(path)
+    video = cv2.VideoCapture(source)
     try:
-        if not video.isOpened(): raise OSError(f"no camera answers as {path}; 'webcam' is number 0." if live else f"{path} cannot be read as a video.")
+        if not video.isOpened():
+            raise OSError(f"no camera answers as {path}; 'webcam' is number 0." if live else f"{path} cannot be read as a video.")
         fps, start = video.get(cv2.CAP_PROP_FPS) or 25., clock.monotonic()
         for i in count():
             if not video.grab(): break
@@ -132,7 +148,8 @@ def read_video(path, # file, "webcam", or number of a camera
             ok, frame = video.retrieve()
             if not ok: break
             at = clock.monotonic() - start if live else video.get(cv2.CAP_PROP_POS_MSEC)/1000
-            yield frame[...,::-1], round(i/fps if i and not at else at, 3)
+            if i and not at: at = i/fps # a file that keeps no times
+            yield frame[...,::-1], round(at, 3)
         if not live and i == 0: raise OSError(f"{path} holds no frame that can be read.")
     finally: video.release()
 
@@ -153,15 +170,20 @@ def expand(images, # anything; see `Predictor.stream`
            video:bool|None=None # None: files named like videos; True: those in folders too, and files of any other name; False: none
           )->Iterator: # of (source, seconds or None, picture that `open_picture` takes, or an Exception)
     "Single pictures, lazily."
-    numbers = count()
-    for o in images if several(images, video) and not isinstance(images, (str, Path)) else [images]:
+    numbers, many = count(), several(images, video) and not isinstance(images, (str, Path))
+    for o in images if many else [images]:
         if is_video(o, video): yield from _frames(o, every)
-        elif is_folder(o):
-            i = -1
-            for i,f in enumerate(files_below(o, PICTURES + (VIDEOS if video else ()))): yield from (_frames(f, every) if is_video(f, video) else [(str(f), None, f)])
-            if i < 0: yield str(o), None, FileNotFoundError(why_unusable(o, video))
+        elif is_folder(o): yield from _below(o, every, video)
         elif isinstance(o, (str, Path)): yield str(o), None, o
         else: yield f"#{next(numbers)}", None, o
+
+def _below(folder, every, video): # of one folder
+    empty = True
+    for f in inputs_below(folder, video):
+        empty = False
+        if is_video(f, video): yield from _frames(f, every)
+        else: yield str(f), None, f
+    if empty: yield str(folder), None, FileNotFoundError(why_unusable(folder, video))
 
 def _frames(path, every): # of one video; what goes wrong ends it, not the run
     try:
@@ -169,41 +191,59 @@ def _frames(path, every): # of one video; what goes wrong ends it, not the run
     except OSError as e: yield str(path), None, e
 
 # %% ../nbs/40_predict.ipynb #2ea21829
+def _corners(box): return box[0], box[1], box[0] + box[2], box[1] + box[3] # (left, top, width, height, ...) -> (left, top, right, bottom)
+
+def _common(a, b): # pixels that two boxes (left, top, right, bottom) share
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0, width)*max(0, height)
+
 def merge_boxes(boxes, # (left, top, width, height, votes) each
                 overlap:float=.4 # share of the smaller box that may be common
                )->list: # those that stay, most votes first
     "Of boxes that lie on one another keep the one with the most votes."
     kept = []
     for b in sorted(boxes, key=lambda o: -o[4]):
-        def common(o): return max(0, min(b[0]+b[2], o[0]+o[2]) - max(b[0], o[0]))*max(0, min(b[1]+b[3], o[1]+o[3]) - max(b[1], o[1]))
-        if all(common(o) <= overlap*min(b[2]*b[3], o[2]*o[3]) for o in kept): kept.append(b)
+        def apart(o): return _common(_corners(b), _corners(o)) <= overlap*min(b[2]*b[3], o[2]*o[3])
+        if all(map(apart, kept)): kept.append(b)
     return kept
 
+# %% ../nbs/40_predict.ipynb #caa05aa9
 class HaarDetector:
     "Faces by OpenCV's cascades: frontal, then profiles of either side."
     def __init__(self, smallest:int=24, # pixels of the smallest face, after resizing
                  votes:int=3, # neighbouring hits that make a face; more = fewer false alarms, fewer faces
                  limits=(240,1280)): # shortest side is enlarged to the first, longest reduced to the second, pixels
         cv2 = _cv2()
-        if not hasattr(cv2, "CascadeClassifier"): raise ImportError(f"OpenCV {cv2.__version__} comes without the face detector, which OpenCV 4 has: pip install 'opencv-python-headless<5', or pass your own detector.")
-        self.front, self.side = [cv2.CascadeClassifier(os.path.join(cv2.data.haarcascades, f"haarcascade_{o}.xml")) for o in ("frontalface_alt2","profileface")]
-        self.smallest, self.votes, self.limits, self.lock = smallest, votes, limits, threading.Lock() # a cascade serves one thread at a time
+        if not hasattr(cv2, "CascadeClassifier"):
+            raise ImportError(f"OpenCV {cv2.__version__} comes without the face detector, which OpenCV 4 has: "
+                              "pip install 'opencv-python-headless<5', or pass your own detector.")
+        def cascade(name): return cv2.CascadeClassifier(os.path.join(cv2.data.haarcascades, f"haarcascade_{name}.xml"))
+        self.front, self.side = cascade("frontalface_alt2"), cascade("profileface")
+        self.smallest, self.votes, self.limits = smallest, votes, limits
+        self.lock = threading.Lock() # a cascade serves one thread at a time
 
     def __call__(self, image # RGB or grey array, uint8
                 )->list: # of (left, top, right, bottom) in pixels, as found
         "Boxes of the faces in a picture."
-        cv2 = _cv2()
-        a = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY) if image.ndim == 3 else np.ascontiguousarray(image)
-        h, w = a.shape
-        f = min(max(1, min(3, self.limits[0]/min(h, w))), self.limits[1]/max(h, w))
-        if f != 1: a = cv2.resize(a, (max(1, round(w*f)), max(1, round(h*f))), interpolation=cv2.INTER_CUBIC if f > 1 else cv2.INTER_AREA)
-        def look(cascade, a, extra):
-            boxes, n = cascade.detectMultiScale2(a, scaleFactor=1.1, minNeighbors=self.votes, minSize=(self.smallest, self.smallest))
-            return [(*map(int, b), int(v) + extra) for b,v in zip(boxes, n)]
+        grey, scale = self._prepared(image)
+        width, mirrored = grey.shape[1], np.ascontiguousarray(grey[:,::-1])
         with self.lock:
-            found = look(self.front, a, 10_000) + look(self.side, a, 0)
-            found += [(a.shape[1] - l - bw, t, bw, bh, v) for l,t,bw,bh,v in look(self.side, np.ascontiguousarray(a[:,::-1]), 0)]
-        return [(l/f, t/f, (l + bw)/f, (t + bh)/f) for l,t,bw,bh,_ in merge_boxes(found)]
+            front, side, other = self._look(self.front, grey), self._look(self.side, grey), self._look(self.side, mirrored)
+        found = [(l, t, w, h, v + 10_000) for l,t,w,h,v in front] + side # where both see a face, the frontal box stays
+        found += [(width - l - w, t, w, h, v) for l,t,w,h,v in other]
+        return [tuple(o/scale for o in _corners(b)) for b in merge_boxes(found)]
+
+    def _prepared(self, image): # grey and of a useful size, how many times larger that is
+        cv2, a = _cv2(), np.ascontiguousarray(image)
+        if a.ndim == 3: a = cv2.cvtColor(a, cv2.COLOR_RGB2GRAY)
+        (h, w), (least, most) = a.shape, self.limits
+        f = min(max(1, min(3, least/min(h, w))), most/max(h, w))
+        if f != 1: a = cv2.resize(a, (max(1, round(w*f)), max(1, round(h*f))), interpolation=cv2.INTER_CUBIC if f > 1 else cv2.INTER_AREA)
+        return a, f
+
+    def _look(self, cascade, a): # boxes (left, top, width, height, votes)
+        boxes, votes = cascade.detectMultiScale2(a, scaleFactor=1.1, minNeighbors=self.votes, minSize=(self.smallest, self.smallest))
+        return [(*map(int, b), int(v)) for b,v in zip(boxes, votes)]
 
 # %% ../nbs/40_predict.ipynb #c9babe54
 def square(box, # (left, top, right, bottom), pixels
@@ -211,26 +251,32 @@ def square(box, # (left, top, right, bottom), pixels
            margin:float=0. # share of the side added in all
           )->tuple: # whole pixels, inside the picture
     "The square around a box, moved into the picture where it sticks out."
-    l, t, r, b = box
-    side = max(1, round(min(max(r - l, b - t)*(1 + margin), *size)))
-    l, t = [min(max(0, round((lo + hi - side)/2)), n - side) for lo,hi,n in ((l,r,size[0]), (t,b,size[1]))]
+    (l, t, r, b), (width, height) = box, size
+    side = max(1, round(min(max(r - l, b - t)*(1 + margin), width, height)))
+    def start(low, high, end): return min(max(0, round((low + high - side)/2)), end - side)
+    l, t = start(l, r, width), start(t, b, height)
     return l, t, l + side, t + side
 
 # %% ../nbs/40_predict.ipynb #bd3d9b01
 NO_FACE = "no face found; if this is a cropped face already, use detect=False (--no-detect)"
 
 def _shipped(): # the package's own weights
-    import psr_fer
-    path = Path(psr_fer.__file__).parent/"assets"/"default.safetensors"
-    if not path.is_file(): raise FileNotFoundError("this psr_fer comes without weights of its own; give the folder of a training: Predictor('runs/NAME') (--weights runs/NAME), made by `psr-fer train` or `psr-fer demo`.")
-    return path
+    if not DEFAULT.is_file():
+        raise FileNotFoundError("this psr_fer comes without weights of its own; give the folder of a training: Predictor('runs/NAME') "
+                                "(--weights runs/NAME), made by `psr-fer train` or `psr-fer demo`.")
+    return DEFAULT
+
+def _best_device(): # fastai's choice, without fastai, which takes seconds to import
+    if torch.cuda.is_available(): return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps", 0) if torch.backends.mps.is_available() else torch.device("cpu")
 
 def branch_names(model # a network
                 )->list: # names of its branches, in order
     "What the branches of a PSR look at; a plain network has one."
     n = getattr(model, "n_branches", 1)
     if n == 1: return ["original"]
-    return ["reduced", *(["super-resolved"] if n == 3 else [f"super-resolved {i + 1}" for i in range(n - 2)]), "original"]
+    enlarged = ["super-resolved"] if n == 3 else [f"super-resolved {i + 1}" for i in range(n - 2)]
+    return ["reduced", *enlarged, "original"]
 
 # %% ../nbs/40_predict.ipynb #b691d867
 class Predictor:
@@ -244,7 +290,7 @@ class Predictor:
                  allow_urls:bool=False): # fetch addresses from the web
         if bs < 1: raise ValueError(f"bs must be 1 or more, got {bs}.")
         self.model, self.about = load_model(weights or _shipped())
-        self.device = torch.device(device or default_device())
+        self.device = torch.device(device or _best_device())
         self.model.to(self.device)
         self.detector, self.bs, self.allow_urls = detector, bs, allow_urls
         self.margin = self.about.get("margin", .05) if margin is None else margin
@@ -255,7 +301,9 @@ class Predictor:
         self.mean, self.std = [torch.tensor(self.about[o], device=self.device).view(3,1,1) for o in ("mean","std")]
         self.card = self.about.get("card", {}) # what the weights say about themselves: data, accuracy, reliability
 
-    def __repr__(self): return f"Predictor({self.about['model']} {self.size[0]} px, {'grey, ' if self.grey else ''}{', '.join(self.classes)}; on {self.device})"
+    def __repr__(self):
+        takes = f"{self.about['model']} {self.size[0]} px{', grey' if self.grey else ''}"
+        return f"Predictor({takes}, {', '.join(self.classes)}; on {self.device})"
 
     def crop(self, image, # upright PIL image
              box=None # (left, top, right, bottom) in pixels; None for all of it
@@ -276,7 +324,7 @@ class Predictor:
              )->tuple: # (B,C) fused, (B,n_branches,C) per branch, both float64 in [0,1]
         "Calibrated probabilities of normalised faces; the branches get the same temperature."
         scores = raw_scores(self.model, x).float()
-        return scale_log_probs(fuse_scores(self.model, scores), self.temperature), scale_log_probs(scores, self.temperature)
+        return tuple(scale_log_probs(o, self.temperature) for o in (fuse_scores(self.model, scores), scores))
 
     def probabilities(self, crops # (B,1,H,W) or (B,3,H,W) uint8
                      )->tuple: # as `judge`
@@ -284,31 +332,39 @@ class Predictor:
         return self.judge(self.batch(crops))
 
 # %% ../nbs/40_predict.ipynb #e1374723
-def _named(classes, row): return {k: float(v) for k,v in zip(classes, row)}
+@patch
+def _find(self:Predictor, im, find): # boxes of the faces, largest first
+    if find is None: return [(0, 0, *im.size)]
+    found = [square(o, im.size, self.margin) for o in find(np.asarray(im.convert("RGB")))]
+    return sorted(found, key=lambda o: (o[0] - o[2])*(o[3] - o[1]))
 
 @patch
 def _read(self:Predictor, source, time, what, find, bgr, keep): # one picture, its boxes and crops
     try:
         if isinstance(what, Exception): raise what
         im = open_picture(what, bgr, self.allow_urls)
-        boxes = [(0, 0, *im.size)] if find is None else [square(o, im.size, self.margin) for o in find(np.asarray(im.convert("RGB")))]
+        boxes = self._find(im, find)
     except (OSError, ValueError) as e:
         p = Picture(source=source, time=time, error=str(e))
         p.raised = e
         return p, [], []
-    boxes = sorted(boxes, key=lambda o: (o[0] - o[2])*(o[3] - o[1])) # largest first
     p = Picture((), source, im.size, time, note=None if boxes else NO_FACE, image=im.convert("RGB") if keep else None)
     return p, boxes, [self.crop(im, None if find is None else o) for o in boxes]
 
+# %% ../nbs/40_predict.ipynb #c9c18727
+@patch
+def _named(self:Predictor, row): return {k: float(v) for k,v in zip(self.classes, row)}
+
 @patch
 def _judge(self:Predictor, waiting, branches): # fill the waiting pictures with faces
-    crops, names = [o for _,_,cs in waiting for o in cs], branch_names(self.model)
+    crops = [o for _,_,those in waiting for o in those]
     parts = [self.probabilities(torch.stack(crops[i:i + self.bs])) for i in range(0, len(crops), self.bs)]
-    rows = iter([o for part in parts for o in zip(*part)])
+    rows = iter([o for part in parts for o in zip(*part)]) # of a face after the other: fused, each branch
+    names = branch_names(self.model)
     for p,boxes,_ in waiting:
         for box,(fused,each) in zip(boxes, rows):
-            by_branch = {k: _named(self.classes, o) for k,o in zip(names, each)} if branches else None
-            p.append(Face(box, self.classes[fused.argmax()], _named(self.classes, fused), by_branch, p.source, p.time))
+            by_branch = {k: self._named(o) for k,o in zip(names, each)} if branches else None
+            p.append(Face(box, self.classes[fused.argmax()], self._named(fused), by_branch, p.source, p.time))
         yield p
 
 # %% ../nbs/40_predict.ipynb #7747fb0b
@@ -337,14 +393,18 @@ def _stream(self:Predictor, items, find, bgr, branches, keep):
     waiting, faces, pixels = [], 0, 0
     for source,time,what in items:
         p, boxes, crops = self._read(source, time, what, find, bgr, keep)
-        waiting.append((p, boxes, crops)); faces += len(crops); pixels += p.size[0]*p.size[1] if p.image else 0
-        if max(faces, len(waiting)) >= self.bs or pixels > 3e7 or is_camera(source): # kept images are large, and who sits before a camera does not want to wait
+        waiting.append((p, boxes, crops))
+        faces += len(crops)
+        if p.image: pixels += p.size[0]*p.size[1] # kept images are large
+        full = max(faces, len(waiting)) >= self.bs or pixels > 3e7
+        if full or is_camera(source): # who sits before a camera does not want to wait
             yield from self._judge(waiting, branches)
             waiting, faces, pixels = [], 0, 0
     yield from self._judge(waiting, branches)
 
+# %% ../nbs/40_predict.ipynb #5d6b2fec
 @patch
-def predict(self:Predictor, images, # one picture or several: path, folder, video, bytes, PIL image, array, tensor, or a list or generator of these
+def predict(self:Predictor, images, # one picture or several: path, folder, video, bytes, PIL image, array, tensor, or a list of these
             **kwargs # detect, bgr, branches, every, video, keep: as in `stream`
            ): # a `Picture`, or for several a list of them
     "Faces of one picture or several. A single picture that cannot be read raises; among several its `error` says why."
@@ -356,15 +416,16 @@ def predict(self:Predictor, images, # one picture or several: path, folder, vide
 
 # %% ../nbs/40_predict.ipynb #0d6c979e
 @lru_cache(maxsize=64)
-def _font(size, bold=False): return ImageFont.truetype(os.path.join(mpl.get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' if bold else ''}.ttf"), size)
+def _font(size, bold=False): # the one that matplotlib brings along; imported here, since only a drawing needs it
+    import matplotlib
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' if bold else ''}.ttf"), size)
 
 def _ink(color): # black or white, whichever reads better on `color`
     r,g,b = ImageColor.getrgb(color)
     return "#111111" if .299*r + .587*g + .114*b > 140 else "#ffffff"
 
-def _common(a, b): return max(0, min(a[2], b[2]) - max(a[0], b[0]))*max(0, min(a[3], b[3]) - max(a[1], b[1])) # pixels that two boxes share
-
-def _apart(a, b): return max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3], 0) # pixels between two boxes, along the axis that parts them
+def _apart(a, b): # pixels between two boxes, along the axis that parts them
+    return max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3], 0)
 
 def _inside(x, y, w, h, size): # the box, moved into the picture
     x, y = min(max(0, x), max(0, size[0] - w)), min(max(0, y), max(0, size[1] - h))
@@ -375,6 +436,11 @@ def _percent(p): return f"{p:.0%}".replace("%", " %")
 def _chip_text(face): return f"{face.label} {_percent(face.confidence)}"
 
 # %% ../nbs/40_predict.ipynb #c9c8d4fc
+def _starts(low, high, length, reach, end, near): # along an axis, where to begin: at edges of the face, of the picture, of what is near
+    beside = {low, high, low - length, high - length, (low + high - length)//2, low - reach - length, high + reach, 0, end - length}
+    touching = {after for _,after in near} | {before - length for before,_ in near}
+    return [o for o in beside | touching if 0 <= o <= end - length]
+
 def free_place(box, # (left, top, right, bottom) of a face, pixels
                w:int, h:int, # pixels of what is to be placed
                size, # (width, height) of the picture, pixels
@@ -386,14 +452,20 @@ def free_place(box, # (left, top, right, bottom) of a face, pixels
     reach = (r - l)//2
     around = l - reach - w, t - reach - h, r + reach + w, b + reach + h # what lies outside of it is never touched
     near = [o for o in taken if _common(o, around)]
-    xs = {l, r - w, (l + r - w)//2, l - w, r, l - reach - w, r + reach, 0, size[0] - w, *(o[2] for o in near), *(o[0] - w for o in near)}
-    ys = {b, t - h, t, b - h, (t + b - h)//2, t - reach - h, b + reach, 0, size[1] - h, *(o[3] for o in near), *(o[1] - h for o in near)}
+    xs = _starts(l, r, w, reach, size[0], [(o[0], o[2]) for o in near])
+    ys = _starts(t, b, h, reach, size[1], [(o[1], o[3]) for o in near])
     def far(o): return (abs(o[0] + o[2] - l - r) + abs(o[1] + o[3] - 2*b), o) # from the middle of the face's lower edge
-    spots = ((x, y, x + w, y + h) for x in xs for y in ys if 0 <= x <= size[0] - w and 0 <= y <= size[1] - h)
+    def free(o): return not any(_common(o, k) for k in near) and all(_apart(o, box) <= _apart(o, k) for k in others)
+    spots = ((x, y, x + w, y + h) for x in xs for y in ys)
     spots = sorted((o for o in spots if _apart(o, box) <= reach), key=far)
-    return next((o for o in spots if not any(_common(o, k) for k in near) and all(_apart(o, box) <= _apart(o, k) for k in others)), None)
+    return next(filter(free, spots), None)
 
 # %% ../nbs/40_predict.ipynb #dd6fd3df
+def _label_spots(box, w, h, size): # above the face, in its corners, below it
+    l, t, r, b = box
+    corners = (l, t - h), (r - w, t - h), (l, t), (r - w, t), (l, b), (r - w, b), (l, b - h)
+    return [_inside(x, y, w, h, size) for x,y in corners]
+
 def place_label(text, # label with percent
                 box, # (left, top, right, bottom) of the face, pixels
                 fs:int, # wanted size of the letters, pixels
@@ -402,14 +474,15 @@ def place_label(text, # label with percent
                 labels # boxes of the labels that have their place
                )->tuple|None: # size of the letters, (left, top, right, bottom); None in a picture that is too narrow for any
     "Where the label of a face covers least, in smaller letters if these cover less: above it, in a corner of it, below it."
-    (l, t, r, b), found = box, None
+    def covered(o): # covered text is worse than a covered chin
+        return sum(_common(o, k) for k in others) + 4*sum(_common(o, k) for k in labels)
+    found = None
     for fs in range(fs, 5, -1):
         w, h = math.ceil(_font(fs, True).getlength(text)) + fs, round(1.6*fs)
         if w > size[0] or h > size[1]: continue
-        spots = [_inside(x, y, w, h, size) for x,y in ((l, t - h), (r - w, t - h), (l, t), (r - w, t), (l, b), (r - w, b), (l, b - h))]
-        def covered(o): return sum(_common(o, k) for k in others) + 4*sum(_common(o, k) for k in labels) # covered text is worse than a covered chin
-        found = fs, min(spots, key=lambda o: covered(o) + .1*_common(o, box))
-        if fs <= 10 or not covered(found[1]): break
+        spot = min(_label_spots(box, w, h, size), key=lambda o: covered(o) + .1*_common(o, box))
+        found = fs, spot
+        if fs <= 10 or not covered(spot): break
     return found
 
 # %% ../nbs/40_predict.ipynb #f4f8e2ce
@@ -422,6 +495,25 @@ def bars_size(face, # a `Face`
     return math.ceil(longest + _font(fs).getlength("100 %") + 6.5*fs), round((1.4*top + .6)*fs)
 
 # %% ../nbs/40_predict.ipynb #f9a2b9cf
+def place_bars(face, # a `Face`
+               box, # of the face, (left, top, right, bottom) in pixels
+               fs:int, # wanted size of the letters, pixels
+               top:int, # bars
+               size, # (width, height) of the picture, pixels
+               others, # boxes of the other faces
+               taken:list, # boxes that must stay free; the place that is found is added
+               line:int # pixels between the bars and all else
+              )->tuple|None: # size of the letters, (left, top, right, bottom); None where no place is free
+    "Where the bars of a face go, in smaller letters if need be."
+    if box[2] - box[0] < 6*fs: return None # a small face
+    for fs in range(fs, 9, -1):
+        w, h = bars_size(face, fs, top)
+        if at := free_place(box, w + 2*line, h + 2*line, size, others, taken):
+            taken.append(at)
+            return fs, (at[0] + line, at[1] + line, at[2] - line, at[3] - line)
+    return None
+
+# %% ../nbs/40_predict.ipynb #6e06d1d9
 def arrange(faces, # of `Face`
             boxes, # of the faces, (left, top, right, bottom) in pixels
             size, # (width, height) of the picture, pixels
@@ -429,21 +521,15 @@ def arrange(faces, # of `Face`
            )->tuple: # (width, height) with a strip below, line width, labels and bars: (size of letters, box) or None per face
     "Where everything goes that is drawn beside the faces."
     unit = max(12, round(min(size)/40))
-    line, wanted = max(2, unit//5), [int(min(max(.07*(b[2] - b[0]), unit), 1.7*unit)) for b in boxes]
-    rest = [boxes[:i] + boxes[i + 1:] for i in range(len(boxes))]
-    labels, bars = [], []
-    for o,b,fs,others in zip(faces, boxes, wanted, rest): labels.append(place_label(_chip_text(o), b, fs, size, others, [k[1] for k in labels if k]))
-    tall = [i for i,b in enumerate(boxes) if top and b[3] - b[1] > .8*size[1]] # faces that fill the picture: a strip below
-    if tall: size = size[0], size[1] + max(bars_size(faces[i], wanted[i], top)[1] for i in tall) + 2*line
+    line, letters = max(2, unit//5), [int(min(max(.07*(r - l), unit), 1.7*unit)) for l,_,r,_ in boxes]
+    plan = [(o, b, fs, boxes[:i] + boxes[i + 1:]) for i,(o,b,fs) in enumerate(zip(faces, boxes, letters))]
+    labels = []
+    for o,b,fs,others in plan: labels.append(place_label(_chip_text(o), b, fs, size, others, [k[1] for k in labels if k]))
+    if not top: return size, line, labels, [None]*len(plan)
+    tall = [bars_size(o, fs, top)[1] for o,b,fs,_ in plan if b[3] - b[1] > .8*size[1]] # of faces that fill the picture
+    if tall: size = size[0], size[1] + max(tall) + 2*line # a strip below
     taken = [*boxes, *(k[1] for k in labels if k)]
-    for o,b,fs,others in zip(faces, boxes, wanted, rest):
-        found = None
-        for fs in range(fs, 9, -1) if top and b[2] - b[0] >= 6*fs else ():
-            w, h = bars_size(o, fs, top)
-            if at := free_place(b, w + 2*line, h + 2*line, size, others, taken):
-                found = fs, (at[0] + line, at[1] + line, at[2] - line, at[3] - line); taken.append(at); break
-        bars.append(found)
-    return size, line, labels, bars
+    return size, line, labels, [place_bars(o, b, fs, top, size, others, taken, line) for o,b,fs,others in plan]
 
 # %% ../nbs/40_predict.ipynb #616f9e38
 def _draw_bars(pen, face, top, fs, at): # of the most probable classes
@@ -470,8 +556,9 @@ def draw_faces(image, # PIL image, upright
                top:int=3 # bars per face; 0 for none
               )->Image.Image: # RGB; larger than `image` where that is small or all face
     "A copy of `image` with its faces marked."
-    f = max(1, min(320/min(image.size), 2000/max(image.size))) if max(image.size) < 1000 else 1 # a thin strip is not made huge
-    im = image.convert("RGB").resize([round(o*f) for o in image.size], Image.Resampling.BICUBIC) if f > 1 else image.convert("RGB")
+    im, short, long = image.convert("RGB"), min(image.size), max(image.size)
+    f = max(1, min(320/short, 2000/long)) if long < 1000 else 1 # a thin strip is not made huge
+    if f > 1: im = im.resize([round(o*f) for o in im.size], Image.Resampling.BICUBIC)
     boxes = [tuple(round(v*f) for v in o.box) for o in faces]
     size, line, labels, bars = arrange(faces, boxes, im.size, top)
     im = ImageOps.expand(im, (0, 0, 0, size[1] - im.size[1]), "#2b2e33")
@@ -497,21 +584,26 @@ def picture_rows(p # a `Picture`
     def by_branch(o): return {f"branch.{b}.{c}": v for b,each in (o.branches or {}).items() for c,v in each.items()}
     return [dict(zip(COLUMNS, (o.source, o.time, *o.box, o.label)), **o.probabilities, **by_branch(o)) for o in p]
 
+def _face_record(face):
+    branches = dict(branches=face.branches) if face.branches else {}
+    return dict(box=list(face.box), label=face.label, probabilities=face.probabilities, **branches)
+
 def picture_record(p # a `Picture`
                   )->dict: # ready for JSON
     "A picture with its faces."
-    faces = [dict(box=list(o.box), label=o.label, probabilities=o.probabilities, **({"branches": o.branches} if o.branches else {})) for o in p]
-    return dict(source=p.source, time=p.time, size=p.size and list(p.size), faces=faces, **{k: v for k,v in dict(error=p.error, note=p.note).items() if v})
+    why = {k: v for k,v in dict(error=p.error, note=p.note).items() if v}
+    return dict(source=p.source, time=p.time, size=p.size and list(p.size), faces=[_face_record(o) for o in p], **why)
 
+# %% ../nbs/40_predict.ipynb #fbdb9866
 class _Csv:
     def __init__(self, path, columns):
         self.file = open(path, "w", newline="", encoding="utf-8")
         self.rows = csv.DictWriter(self.file, columns, lineterminator="\n")
         self.rows.writeheader()
-    def add(self, p): self.rows.writerows({k: f"{v:.6f}" if isinstance(v, float) and k != "time" else v for k,v in o.items()} for o in picture_rows(p))
+    def add(self, p): self.rows.writerows(map(self._rounded, picture_rows(p)))
+    def _rounded(self, row): return {k: f"{v:.6f}" if isinstance(v, float) and k != "time" else v for k,v in row.items()}
     def close(self): self.file.close()
 
-# %% ../nbs/40_predict.ipynb #fbdb9866
 class _Json:
     def __init__(self, path, columns): self.file, self.head = open(path, "w", encoding="utf-8"), "[\n"
     def add(self, p):
@@ -524,14 +616,19 @@ class _Json:
 class _Parquet:
     def __init__(self, path, columns):
         import pyarrow as pa, pyarrow.parquet as pq
-        kinds = dict(source=pa.string(), label=pa.string(), note=pa.string(), **dict.fromkeys(("left","top","right","bottom"), pa.int32()))
-        self.schema = pa.schema([(o, kinds.get(o, pa.float64())) for o in columns])
-        self.table, self.file, self.rows = partial(pa.Table.from_pylist, schema=self.schema), pq.ParquetWriter(path, self.schema), []
+        text, whole = ("source","label","note"), ("left","top","right","bottom")
+        kinds = dict.fromkeys(text, pa.string()) | dict.fromkeys(whole, pa.int32())
+        schema = pa.schema([(o, kinds.get(o, pa.float64())) for o in columns])
+        self.table, self.file, self.rows = partial(pa.Table.from_pylist, schema=schema), pq.ParquetWriter(path, schema), []
     def add(self, p):
         self.rows += picture_rows(p)
         if len(self.rows) >= 10_000: self._flush()
-    def _flush(self): self.file.write_table(self.table(self.rows)); self.rows = []
-    def close(self): self._flush(); self.file.close()
+    def _flush(self):
+        self.file.write_table(self.table(self.rows))
+        self.rows = []
+    def close(self):
+        self._flush()
+        self.file.close()
 
 # %% ../nbs/40_predict.ipynb #1a22c41e
 _writers = dict(zip(TABLES, (_Csv, _Json, _Parquet)))
@@ -561,11 +658,28 @@ def _shorten(name, width): # without its middle: the end often has a number
     cuts = (name[:n//3] + "…" + name[len(name) - n + n//3:] for n in range(len(name) - 1, -1, -1))
     return name if cell_len(name) <= width else next((o for o in cuts if cell_len(o) <= width), "…")
 
+def _face_cells(face): # of its line in the table, from the second on
+    l, t, r, b = face.box
+    then = [f"{k} {v:.0%}" for k,v in Counter(face.probabilities).most_common(3)[1:]]
+    return f"{r - l} x {b - t}", f"{l}, {t}", face.label, f"{face.confidence:.0%}", ", ".join(then)
+
 def _face_lines(p): # cells of the table
     name = _shown(p.source, p.time)
     if not p: return [] if p.error else [(name, "-", "", "no face", "", "")]
-    def rest(o): return (f"{k} {v:.0%}" for k,v in Counter(o.probabilities).most_common(3)[1:])
-    return [(name, f"{o.box[2] - o.box[0]} x {o.box[3] - o.box[1]}", f"{o.box[0]}, {o.box[1]}", o.label, f"{o.confidence:.0%}", ", ".join(rest(o))) for o in p]
+    return [(name, *_face_cells(o)) for o in p]
+
+# %% ../nbs/40_predict.ipynb #c6475540
+_HEADS = ("picture","left"), ("face","right"), ("at","left"), ("expression","left"), ("","right"), ("then","left")
+
+def _fit(lines, width): # columns that stay, width of the names, width of it all
+    from rich.cells import cell_len
+    need = [max([len(head), *(cell_len(o[i]) for o in lines)]) for i,(head,_) in enumerate(_HEADS)]
+    least, keep = max(7, min(need[0], 12)), list(range(len(_HEADS))) # cells that a name is left with at least; columns
+    def others(): return sum(need[i] + 2 for i in keep if i)
+    for i in (5, 2): # the next classes go first, then the place
+        if least + others() > width: keep.remove(i)
+    name = max(least, min(need[0], width - others()))
+    return keep, name, name + others()
 
 # %% ../nbs/40_predict.ipynb #75b9abb3
 def faces_table(pictures, # list of `Picture`
@@ -573,28 +687,30 @@ def faces_table(pictures, # list of `Picture`
                 color:bool=False # with escape codes
                )->str: # lines, without the last line break
     "Faces as a table for a terminal. Where it is narrow, names are shortened and columns left out, numbers never."
-    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
     width, lines = width or Console().width, [o for p in pictures for o in _face_lines(p)]
-    heads = [("picture","left"), ("face","right"), ("at","left"), ("expression","left"), ("","right"), ("then","left")]
-    need = [max((cell_len(o[i]) for o in lines), default=0) for i in range(len(heads))]
-    need = [max(o, len(head)) for o,(head,_) in zip(need, heads)]
-    name, keep = max(7, min(need[0], 12)), list(range(len(heads))) # cells that a name is left with at least; columns
-    def others(): return sum(need[i] + 2 for i in keep if i)
-    for i in (5, 2): keep = [o for o in keep if o != i or name + others() <= width] # the next classes go first, then the place
-    name = max(name, min(need[0], width - others()))
-    t = Table(box=None, pad_edge=False, header_style="bold", padding=(0,2,0,0))
-    for i in keep: t.add_column(heads[i][0], justify=heads[i][1], no_wrap=True)
-    for o in lines:
-        cells = [Text(_shorten(o[0], name)), *map(Text, o[1:3]), Text(o[3], style=f"bold {class_color(o[3])}" if o[4] else ""), *map(Text, o[4:])]
-        t.add_row(*(cells[i] for i in keep))
-    c = Console(file=io.StringIO(), width=max(width, name + others()), force_terminal=color, color_system="auto" if color else None, highlight=False)
-    c.print(t)
-    return "\n".join(o.rstrip() for o in c.file.getvalue().splitlines())
+    keep, name_width, least = _fit(lines, width)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0,2,0,0))
+    for i in keep: table.add_column(_HEADS[i][0], justify=_HEADS[i][1], no_wrap=True)
+    for name,face,at,label,share,then in lines:
+        style = f"bold {class_color(label)}" if share else ""
+        cells = [Text(_shorten(name, name_width)), Text(face), Text(at), Text(label, style=style), Text(share), Text(then)]
+        table.add_row(*(cells[i] for i in keep))
+    look = dict(force_terminal=color, color_system="auto" if color else None, highlight=False)
+    console = Console(file=io.StringIO(), width=max(width, least), **look)
+    console.print(table)
+    return "\n".join(o.rstrip() for o in console.file.getvalue().splitlines())
 
 # %% ../nbs/40_predict.ipynb #6e7dd92d
+def _count_frames(path, every): # that are read, as far as the file says; less than 1 where it does not
+    cv2 = _cv2()
+    video = cv2.VideoCapture(str(path))
+    n = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    video.release()
+    return math.ceil(n/every)
+
 def count_pictures(paths, # as in `expand`, like the next two
                    every=1, # of a video, take every n-th frame
                    video=None # which files are videos
@@ -603,11 +719,8 @@ def count_pictures(paths, # as in `expand`, like the next two
     n = 0
     for o in paths:
         if is_camera(str(o)): return None
-        files = files_below(o, PICTURES + (VIDEOS if video else ())) if is_folder(o) else [o]
-        for f in files:
-            frames = 1
-            if is_video(f, video) and Path(f).is_file():
-                v = _cv2().VideoCapture(str(f)); frames = -(-int(v.get(_cv2().CAP_PROP_FRAME_COUNT))//every); v.release()
+        for f in inputs_below(o, video) if is_folder(o) else [o]:
+            frames = _count_frames(f, every) if is_video(f, video) and Path(f).is_file() else 1
             if frames < 1: return None
             n += frames
     return n
@@ -621,23 +734,29 @@ class _Drawn: # marked copies of pictures in a folder, under names that clash ne
         image, p.image = p.image, None # the report holds on to the first pictures, not to their pixels
         if not p: return
         base = Path(p.source).stem.lstrip("#") + ("" if p.time is None else f"-{p.time:08.2f}s")
-        name = next(o for o in (f"{base}{f'-{i}' if i else ''}{DRAWN}" for i in count()) if o not in self.used)
+        names = (base + (f"-{i}" if i else "") + DRAWN for i in count())
+        name = next(o for o in names if o not in self.used)
         self.used.add(name)
         write_whole(self.folder/name, lambda part: draw_faces(image, p).save(part, "JPEG", quality=92))
 
 # %% ../nbs/40_predict.ipynb #f75b4ed8
 SHOWN = 30 # pictures in the table of a terminal
 
-def _count(k, word): return f"{k:,} {word}{'' if k == 1 else 's'}"
-
 class _Report: # what is said at the end
     def __init__(self, videos=0): # left out in folders
-        self.pictures, self.faces, self.empty, self.labels, self.broken, self.first, self.stopped, self.start = 0, 0, 0, Counter(), [], [], False, clock.monotonic()
-        self.videos, self.same, self.last, self.agree = videos, 0, None, Counter()
+        self.videos, self.start, self.stopped = videos, clock.monotonic(), False
+        self.pictures = self.faces = self.empty = 0 # read, found in them, without any
+        self.labels, self.agree = Counter(), Counter() # faces by class; by branch that alone says the same
+        self.broken, self.first = [], [] # (source, error); pictures of the table
+        self.same, self.last = 0, None # frames left out of the table; what the frame before showed
 
     def add(self, p):
-        if p.error: self.broken.append((p.source, p.error)); return
-        self.pictures += 1; self.faces += len(p); self.empty += not p
+        if p.error:
+            self.broken.append((p.source, p.error))
+            return
+        self.pictures += 1
+        self.faces += len(p)
+        self.empty += not p
         self.labels.update(o.label for o in p)
         for o in p: self.agree.update({k: max(v, key=v.get) == o.label for k,v in (o.branches or {}).items()})
         now = p.source, sorted(o.label for o in p)
@@ -645,26 +764,42 @@ class _Report: # what is said at the end
         elif len(self.first) < SHOWN: self.first.append(p)
         self.last = now
 
-    def summary(self): return dict(pictures=self.pictures, faces=self.faces, without_face=self.empty, labels=dict(self.labels), broken=self.broken, stopped=self.stopped,
-                                   videos_left_out=self.videos, seconds=round(clock.monotonic() - self.start, 2))
+    def seconds(self): return clock.monotonic() - self.start
+
+    def summary(self):
+        return dict(pictures=self.pictures, faces=self.faces, without_face=self.empty, labels=dict(self.labels), broken=self.broken,
+                    stopped=self.stopped, videos_left_out=self.videos, seconds=round(self.seconds(), 2))
 
 # %% ../nbs/40_predict.ipynb #abc1c0cc
+def _count(k, word): return f"{k:,} {word}{'' if k == 1 else 's'}"
+
 @patch
 def tell(self:_Report, say, out, draw, color): # out: file wanted
     if any(self.first): say(faces_table(self.first, color=color))
-    keeps = "" if out else "; --out results.csv keeps all of them"
-    if self.same: say(f"... {_count(self.same, 'frame')} left out, where the expressions stayed the same{keeps}")
-    if more := self.pictures - self.same - len(self.first): say(f"... and {_count(more, 'more picture')}{keeps}")
-    for source,error in self.broken: say(f"skipped {'' if source in error else source + ': '}{error}")
-    said = [_count(self.faces, "face") + f" in {_count(self.pictures, 'picture')}", *([f"{self.empty:,} without a face"] if self.empty else [])]
-    if self.broken: said.append(f"{_count(len(self.broken), 'file')} skipped")
-    say(f"\n{', '.join(said)}; {clock.monotonic() - self.start:.1f} s" + ("; stopped early" if self.stopped else ""))
-    if self.videos: say(f"{_count(self.videos, 'video')} not read; --video reads {'it' if self.videos == 1 else 'them'} too")
-    if self.pictures and self.empty == self.pictures: say(f"{NO_FACE}.")
-    if self.labels: say(", ".join(f"{k} {v:,}" for k,v in self.labels.most_common()))
-    if self.agree: say(f"each branch alone agrees with the result: {', '.join(f'{k} {v:,}' for k,v in self.agree.items())} of {_count(self.faces, 'face')}")
+    for o in (*self._unshown(out), *self._found()): say(o)
     if out: say(f"results: {out}" if self.pictures else f"nothing could be read, so {out} was not written")
     if draw and self.faces: say(f"drawn pictures: {draw}")
+
+@patch
+def _unshown(self:_Report, out): # lines on what is not in the table
+    keeps = "" if out else "; --out results.csv keeps all of them"
+    if self.same: yield f"... {_count(self.same, 'frame')} left out, where the expressions stayed the same{keeps}"
+    if more := self.pictures - self.same - len(self.first): yield f"... and {_count(more, 'more picture')}{keeps}"
+    for source,error in self.broken: yield f"skipped {'' if source in error else source + ': '}{error}"
+
+# %% ../nbs/40_predict.ipynb #d4858650
+@patch
+def _found(self:_Report): # lines on all pictures together
+    said = [f"{_count(self.faces, 'face')} in {_count(self.pictures, 'picture')}"]
+    if self.empty: said.append(f"{self.empty:,} without a face")
+    if self.broken: said.append(f"{_count(len(self.broken), 'file')} skipped")
+    yield f"\n{', '.join(said)}; {self.seconds():.1f} s{'; stopped early' if self.stopped else ''}"
+    if self.videos: yield f"{_count(self.videos, 'video')} not read; --video reads {'it' if self.videos == 1 else 'them'} too"
+    if self.pictures and self.empty == self.pictures: yield f"{NO_FACE}."
+    if self.labels: yield ", ".join(f"{k} {v:,}" for k,v in self.labels.most_common())
+    if self.agree:
+        agree = ", ".join(f"{k} {v:,}" for k,v in self.agree.items())
+        yield f"each branch alone agrees with the result: {agree} of {_count(self.faces, 'face')}"
 
 # %% ../nbs/40_predict.ipynb #810ac139
 def predict_paths(paths, # files, folders, videos, "webcam"
@@ -681,13 +816,18 @@ def predict_paths(paths, # files, folders, videos, "webcam"
                   branches:bool=False # also the probabilities of each branch
                  )->dict: # pictures, faces, without_face, labels, broken (list of (source, error)), stopped, videos_left_out, seconds
     "Judge all faces in `paths`, write and draw what was asked for, and tell. FileNotFoundError when none of `paths` leads anywhere."
-    paths, made = [paths] if isinstance(paths, (str, Path)) else list(paths), isinstance(weights, Predictor)
+    paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    made = isinstance(weights, Predictor)
     check_request(paths, None if made else weights, out, draw, video, weights.allow_urls if made else allow_urls)
     predictor = weights if made else Predictor(weights, bs=bs, allow_urls=allow_urls)
     pictures = predictor.stream(paths, detect=detect, every=every, video=video, keep=bool(draw), branches=branches)
-    report, drawn, live = _Report(videos_left_out(paths, video)), _Drawn(draw) if draw else None, any(is_camera(str(o)) for o in paths)
-    watched = _watch(pictures, report, drawn, say if live else None, count_pictures(paths, every, video) if progress else None, progress)
-    try: save_results(out, watched, predictor.classes, branch_names(predictor.model) if branches else ()) if out else list(map(len, watched))
+    report, drawn = _Report(videos_left_out(paths, video)), _Drawn(draw) if draw else None
+    live = say if any(is_camera(str(o)) for o in paths) else None
+    total = count_pictures(paths, every, video) if progress else None
+    watched = _watch(pictures, report, drawn, live, total, progress)
+    try:
+        if out: save_results(out, watched, predictor.classes, branch_names(predictor.model) if branches else ())
+        else: deque(watched, maxlen=0)
     except _NothingRead: pass
     report.tell(say, out, draw, color=say is print and sys.stdout.isatty())
     return report.summary()
@@ -695,17 +835,24 @@ def predict_paths(paths, # files, folders, videos, "webcam"
 # %% ../nbs/40_predict.ipynb #8809d2dc
 class _NothingRead(Exception): pass # no results are better than a file that looks like some
 
+def _live_line(p): # for who sits before the camera
+    faces = ", ".join(f"{o.label} {o.confidence:.0%}" for o in p)
+    return f"{p.time:8.2f} s  {faces or 'no face'}"
+
 def _watch(pictures, report, drawn, live, total, progress): # pass pictures on; count, draw and show them
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    last = None
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=not progress or bool(live)) as bar:
+    columns, last = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()), None
+    with Progress(*columns, console=Console(stderr=True), disable=not progress or bool(live)) as bar:
         task = bar.add_task("pictures", total=total)
         try:
             for p in pictures:
                 report.add(p)
                 if drawn: drawn.add(p)
-                if live and not p.error and (now := [o.label for o in p]) != last: live(f"{p.time:8.2f} s  {', '.join(f'{o.label} {o.confidence:.0%}' for o in p) or 'no face'}"); last = now
+                labels = [o.label for o in p]
+                if live and not p.error and labels != last:
+                    live(_live_line(p))
+                    last = labels
                 bar.advance(task)
                 yield p
         except KeyboardInterrupt: report.stopped = True

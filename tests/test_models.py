@@ -368,6 +368,13 @@ def test_no_graph_breaks():
     with torch.no_grad(): assert_close(torch.compile(m, fullgraph=True, backend="eager")(x), m(x))
 
 
+def test_smaller_images_are_checked_outside_the_graph():
+    m, x = small().eval(), torch.randn(2, 3, 40, 40)
+    f = torch.compile(m, backend="eager")
+    with torch.no_grad(): assert_close(f(x), m(x))
+    with torch.no_grad(), pytest.raises(ValueError, match="6x6 pixels is too small"): f(x[..., :6, :6])
+
+
 @pytest.mark.parametrize("kw", [dict(), dict(kstep=2, size=96), dict(step=1.5, stn=False)])
 def test_export_for_any_batch(kw):
     m = small(**kw).eval(); s = m.size[0]

@@ -216,6 +216,12 @@ def test_bad_rows_are_named_with_file_and_row(tmp_path):
     assert sorted(t["path"]) == sorted(p for p, _ in rows[1:] if p != "pictures/0-3.png") and t.attrs["skipped"] == 8
 
 
+def test_a_row_that_ends_before_its_path(tmp_path):
+    rows = listed(tmp_path)
+    write(tmp_path/"faces.csv", [("label", "path"), *((k, p) for p, k in rows), ("bored",)])
+    assert "faces.csv, row 26: this row has no path" in wrong(tmp_path)
+
+
 def test_wrong_split_names(tmp_path):
     rows = listed(tmp_path)
     write(tmp_path/"faces.csv", [("path", "label", "split"), *((p, k, "dev" if i == 4 else "") for i, (p, k) in enumerate(rows))])

@@ -4,7 +4,11 @@ import csv
 import io
 import itertools
 import json
+import os
+import subprocess
+import sys
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -153,12 +157,23 @@ def test_a_crop_goes_the_way_of_training(faces, tmp_path, grey):
 
 def test_weights_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="is not there; a checkpoint is"): Predictor(tmp_path)
-    import psr_fer
-    monkeypatch.setattr(psr_fer, "__file__", str(tmp_path/"__init__.py"))
+    monkeypatch.setattr(P, "DEFAULT", tmp_path/"assets"/"default.safetensors")
     with pytest.raises(FileNotFoundError, match="give the folder of a training"): Predictor()
     (tmp_path/"assets").mkdir()
     save_model(network(), tmp_path/"assets"/"default.safetensors", half=True, classes=CLASSES)
     assert Predictor(device="cpu").temperature == 1
+
+
+def test_what_a_prediction_does_not_need_stays_out(face, tmp_path): # together they take longer to import than torch
+    face.save(tmp_path/"face.png")
+    code = """import sys, torch
+before = set(sys.modules)
+from psr_fer.predict import predict_paths
+for detect in (True, False): predict_paths(sys.argv[1], detect=detect, progress=False)
+print([o for o in ("fastai","matplotlib","pandas","scipy","sklearn","timm","torchvision","torch._dynamo") if o in set(sys.modules) - before])"""
+    env = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parent.parent))
+    r = subprocess.run([sys.executable, "-W", "ignore", "-c", code, tmp_path/"face.png"], capture_output=True, text=True, env=env)
+    assert "1 face in 1 picture" in r.stdout and r.stdout.splitlines()[-1] == "[]", r.stdout + r.stderr
 
 
 # what goes in
@@ -557,7 +572,7 @@ def test_drawn_frames_carry_their_time(predictor, clip, tmp_path):
 
 
 def test_a_drawn_picture_shows_box_and_label_in_the_emotions_colour():
-    from psr_fer.figures import COLORS
+    from psr_fer.emotions import COLORS
     im = Image.new("RGB", (600,600), "white")
     f = P.Face((200,200,400,400), "anger", dict(anger=.7, fear=.2, **{o: .1/6 for o in EMOTIONS if o not in ("anger","fear")}))
     a = np.asarray(draw_faces(im, [f])).astype(int)

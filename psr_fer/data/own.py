@@ -15,22 +15,30 @@ from ..emotions import EMOTIONS, emotion, is_emotion
 
 # %% ../../nbs/07_data.own.ipynb #5a793822
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".heic", ".heif", ".avif")
-_split_names = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test", "testing": "test"}
+_split_names = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid",
+                "test": "test", "testing": "test"}
 
 def _visible(folder): return sorted(o for o in folder.iterdir() if not o.name.startswith("."))
 def _pictures(folder): # of a class, at any depth
-    for o in _visible(folder): yield from _pictures(o) if o.is_dir() else [o] if o.suffix.lower() in PICTURES else []
+    for o in _visible(folder):
+        if o.is_dir(): yield from _pictures(o)
+        elif o.suffix.lower() in PICTURES: yield o
 def _classes(folder): return [o for o in _visible(folder) if o.is_dir() and next(_pictures(o), None)]
 def _parts(root): return [(o, _split_names[o.name.lower()]) for o in _visible(root) if o.is_dir() and o.name.lower() in _split_names]
 
+# %% ../../nbs/07_data.own.ipynb #1f6e6e71
 def _header(file): # (column names, separator) of a CSV; the separator is what gives the columns path and label
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as f: line = f.readline()
     found = [([c.strip().lower() for c in next(csv.reader([line.strip()], delimiter=o), [])], o) for o in ",;\t"]
     return next((o for o in found if {"path","label"} <= set(o[0])), found[0])
 
+def _csv_files(root): # (all of them, those that list faces)
+    found = [o for o in _visible(root) if o.suffix.lower() == ".csv"] if root.is_dir() else []
+    return found, [o for o in found if {"path","label"} <= set(_header(o)[0])]
+
 def _csvs(root): # [(file, split of its rows or "")]
     if root.is_file(): return [(root, "")]
-    found = [o for o in _visible(root) if o.suffix.lower() == ".csv" and {"path","label"} <= set(_header(o)[0])]
+    _, found = _csv_files(root)
     named = [o for o in found if o.name == "faces.csv"] or found
     if len(named) == 1: return [(named[0], "")]
     splits = [(o, _split_names.get(o.stem.lower())) for o in named]
@@ -50,20 +58,33 @@ def own_layout(root # folder, or a CSV file
 def _nothing(root): # why there is no layout
     want = "make one folder per class with pictures in it, or a CSV with the columns path and label"
     if not root.exists(): return f"there is no such folder; {want}."
-    csvs = [o for o in _visible(root) if o.suffix.lower() == ".csv"] if root.is_dir() else []
-    full = [o.name for o in csvs if {"path","label"} <= set(_header(o)[0])]
-    if len(full) > 1: return f"{', '.join(full)} all have the columns path and label; call the one that counts faces.csv, or call them train.csv, valid.csv and test.csv."
-    if len(_classes(root) if root.is_dir() else []) == 1: return f"has one class only ({_classes(root)[0].name}); give two or more."
-    if csvs: return f"no faces here: {csvs[0].name} has the columns {', '.join(_header(csvs[0])[0])}; needed are path and label, perhaps split."
-    return f"no faces here: {want}."
+    csvs, full = _csv_files(root)
+    if len(full) > 1:
+        return (f"{', '.join(o.name for o in full)} all have the columns path and label; call the one that counts faces.csv, "
+                "or call them train.csv, valid.csv and test.csv.")
+    classes = _classes(root) if root.is_dir() else []
+    if len(classes) == 1: return f"has one class only ({classes[0].name}); give two or more."
+    if not csvs: return f"no faces here: {want}."
+    columns = ", ".join(_header(csvs[0])[0])
+    return f"no faces here: {csvs[0].name} has the columns {columns}; needed are path and label, perhaps split."
 
 # %% ../../nbs/07_data.own.ipynb #82eccaee
 def _place(text, root): # path in a CSV -> path below root
     text = text.strip()
     if "\\" in text and not (root/text).exists(): text = text.replace("\\", "/")
-    if Path(text).is_absolute() and Path(text).resolve().is_relative_to(root.resolve()): text = Path(text).resolve().relative_to(root.resolve()).as_posix()
-    return text
+    path, root = Path(text), root.resolve()
+    inside = path.is_absolute() and path.resolve().is_relative_to(root)
+    return path.resolve().relative_to(root).as_posix() if inside else text
 
+def _csv_row(cells, columns, sep, split, root): # split: of rows that name none
+    wrong = ""
+    if len(cells) > len(columns):
+        wrong = f"has {len(cells)} columns, the header has {len(columns)}; put text that holds {sep!r} between quotes."
+    d = dict(zip(columns, [o.strip() for o in cells]))
+    s = d.get("split", "").lower() or split
+    return dict(path=_place(d.get("path", ""), root), label=d.get("label", ""), split=_split_names.get(s, s), wrong=wrong)
+
+# %% ../../nbs/07_data.own.ipynb #a19967a0
 def _csv_rows(file, split, root): # rows of one file, and problems
     columns, sep = _header(file)
     lacking = [o for o in ("path","label") if o not in columns]
@@ -75,23 +96,28 @@ def _csv_rows(file, split, root): # rows of one file, and problems
             next(reader)
             for o in reader:
                 if not any(c.strip() for c in o): continue
-                wide = f"has {len(o)} columns, the header has {len(columns)}; put text that holds {sep!r} between quotes." if len(o) > len(columns) else ""
-                d = dict(zip(columns, [c.strip() for c in o]))
-                s = d.get("split", "").lower() or split
-                rows.append(dict(path=_place(d["path"], root), label=d.get("label", ""), split=_split_names.get(s, s), source=file.name, row=reader.line_num, wrong=wide))
+                rows.append(dict(_csv_row(o, columns, sep, split, root), source=file.name, row=reader.line_num))
     except UnicodeDecodeError: return [], [Problem(file.name, None, "is no UTF-8 text; save it as 'CSV UTF-8'.")]
     except csv.Error as e: return [], [Problem(file.name, reader.line_num, f"cannot be read ({e}).")]
     return rows, []
 
+# %% ../../nbs/07_data.own.ipynb #8c56682c
+def _folder_rows(root, parts): # parts: [(folder of class folders, split of its faces or "")]
+    for part,split in parts:
+        for folder in _classes(part):
+            source = folder.relative_to(root).as_posix()
+            for o in _pictures(folder):
+                yield dict(path=o.relative_to(root).as_posix(), label=folder.name, split=split, source=source, row=None)
+
 def _rows(root, layout): # rows of a table, and problems
-    if layout == "csv":
-        found = [_csv_rows(o, s, o.parent) for o,s in _csvs(root)]
-        return [o for rows,_ in found for o in rows], [o for _,problems in found for o in problems]
-    parts = _parts(root) if layout == "splits" else [(root, "")]
-    return [dict(path=f.relative_to(root).as_posix(), label=c.name, split=s, source=c.relative_to(root).as_posix(), row=None) for part,s in parts for c in _classes(part) for f in _pictures(c)], []
+    if layout != "csv": return list(_folder_rows(root, _parts(root) if layout == "splits" else [(root, "")])), []
+    found = [_csv_rows(o, s, o.parent) for o,s in _csvs(root)]
+    return [o for rows,_ in found for o in rows], [o for _,problems in found for o in problems]
 
 # %% ../../nbs/07_data.own.ipynb #24c0b9da
 _taken = {*COLUMNS, *BOX, "source", "row"} # columns of a table, which vote shares stand beside
+
+def _on_all(root, message): return Problem(str(root), None, message) # a problem of the data set as a whole
 
 def _names(labels): # names as people wrote them -> names of classes, emotions first in their own order
     known = {o: emotion(o) if is_emotion(o) else unicodedata.normalize("NFC", o) for o in sorted(set(labels))}
@@ -99,10 +125,12 @@ def _names(labels): # names as people wrote them -> names of classes, emotions f
     return known, [o for o in EMOTIONS if o in found] + [o for o in found if o not in EMOTIONS]
 
 def _check_names(classes, root): # problems with the names themselves
-    out = [Problem(str(root), None, f"the class {o!r} is called like a column of the table; call it something else, say {o}_face.") for o in classes if o in _taken]
     alike = pd.Series(classes, dtype=object).groupby([o.casefold() for o in classes]).agg(list)
-    return out + [Problem(str(root), None, f"{' and '.join(o)} differ by small and capital letters only; write one of them everywhere.") for o in alike if len(o) > 1]
+    says = [f"the class {o!r} is called like a column of the table; call it something else, say {o}_face." for o in classes if o in _taken]
+    says += [f"{' and '.join(o)} differ by small and capital letters only; write one of them everywhere." for o in alike if len(o) > 1]
+    return [_on_all(root, o) for o in says]
 
+# %% ../../nbs/07_data.own.ipynb #f5353885
 def draw_splits(label, # (N,) class names
                 split, # (N,) "train", "valid", "test" or "" where it has to be drawn
                 seed:int=0 # of the draw
@@ -119,21 +147,31 @@ def draw_splits(label, # (N,) class names
 
 # %% ../../nbs/07_data.own.ipynb #72ef95cb
 def _check_counts(table, classes, least, root): # every class is large enough, and there to be learned from
-    n, learned = table["label"].value_counts(), table.loc[table["split"] == "train", "label"].value_counts()
-    few = [Problem(str(root), None, f"{o} has {n.get(o, 0)} face{'s' if n.get(o, 0) != 1 else ''}; a class needs {least} or more.") for o in classes if n.get(o, 0) < least]
-    return few + [Problem(str(root), None, f"{o} has no face in the split train; nothing can be learned of it.") for o in classes if n.get(o, 0) >= least and not learned.get(o, 0)]
+    faces, learned = table["label"].value_counts(), table.loc[table["split"] == "train", "label"].value_counts()
+    few, unseen = [], []
+    for o in classes:
+        n = faces.get(o, 0)
+        if n < least: few.append(f"{o} has {n} face{'' if n == 1 else 's'}; a class needs {least} or more.")
+        elif not learned.get(o, 0): unseen.append(f"{o} has no face in the split train; nothing can be learned of it.")
+    return [_on_all(root, o) for o in few + unseen]
+
+def _check_rows(table): # problems with single rows; the column `wrong`, which a CSV's rows have, goes
+    wrong = table.pop("wrong") if "wrong" in table else pd.Series("", table.index)
+    named = table["path"].replace("", "this row")
+    for o in ("path","label"): wrong = wrong.mask((wrong == "") & (table[o] == ""), named + f" has no {o}.")
+    return [Problem(table["source"][i], table["row"][i], wrong[i], int(i)) for i in np.flatnonzero(wrong != "")]
 
 def _labelled(rows, root): # table of what was read, classes, notes, problems
     table = pd.DataFrame(rows)
     again = table.duplicated(["path","label","split"])
     table = table[~again].reset_index(drop=True)
-    wrong = table.pop("wrong") if "wrong" in table else pd.Series("", table.index)
-    for o in ("path","label"): wrong = wrong.mask((wrong == "") & (table[o] == ""), table["path"].replace("", "this row") + f" has no {o}.")
-    problems = [Problem(table["source"][i], table["row"][i], wrong[i], int(i)) for i in np.flatnonzero(wrong != "")]
+    problems = _check_rows(table)
     known, classes = _names(table["label"][table["label"] != ""])
     table["label"] = [known.get(o, "") for o in table["label"]]
-    notes = [f"{a} is read as {b}." for a,b in known.items() if a != b] + ([f"{again.sum()} rows stand more than once and count once."] if again.any() else [])
-    if len(classes) < 2: problems.append(Problem(str(root), None, f"has one class only ({', '.join(classes) or 'none has a name'}); give two or more."))
+    notes = [f"{a} is read as {b}." for a,b in known.items() if a != b]
+    if again.any(): notes.append(f"{again.sum()} rows stand more than once and count once.")
+    if len(classes) < 2:
+        problems.append(_on_all(root, f"has one class only ({', '.join(classes) or 'none has a name'}); give two or more."))
     return table, classes, notes, problems + _check_names(classes, root)
 
 # %% ../../nbs/07_data.own.ipynb #3827e305
@@ -146,19 +184,21 @@ def own_table(root, # folder in one of the three layouts, or a CSV file
     "Read faces of one's own; DataError lists all that is wrong."
     root = Path(root)
     layout = own_layout(root)
-    if not layout: raise DataError(root, [Problem(str(root), None, _nothing(root))])
+    if not layout: raise DataError(root, [_on_all(root, _nothing(root))])
     rows, problems = _rows(root, layout)
-    if not rows: raise DataError(root, problems or [Problem(str(root), None, "holds no row with a face.")])
+    if not rows: raise DataError(root, problems or [_on_all(root, "holds no row with a face.")])
     table, classes, notes, more = _labelled(rows, root)
     table["split"] = draw_splits(table["label"], table["split"], seed)
-    problems = sorted(problems + more + _check_counts(table[table["label"] != ""], classes, least, root), key=lambda o: o.index is not None) # first what cannot be skipped
-    words = dict(csv="a CSV of faces", splits="split folders", classes="class folders")
-    table = finish_table(table, root.parent if root.is_file() else root, f"own faces: {words[layout]}", problems, notes, classes, skip_bad, check_files)
+    problems += more + _check_counts(table[table["label"] != ""], classes, least, root)
+    problems.sort(key=lambda o: o.index is not None) # first what cannot be skipped
+    base, words = root.parent if root.is_file() else root, dict(csv="a CSV of faces", splits="split folders", classes="class folders")
+    table = finish_table(table, base, f"own faces: {words[layout]}", problems, notes, classes, skip_bad, check_files)
     gone = _check_counts(table, classes, least, root) # after bad ones were left out
     if gone: raise DataError(root, gone)
     table.attrs.update(dataset="own", protocol="own labels")
     return table
 
+# %% ../../nbs/07_data.own.ipynb #ea934afe
 def own_dls(root, # see `own_table`
             size=96, # pixels: int, or (height, width)
             bs:int=64, # faces per batch

@@ -8,9 +8,8 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-import torch, torchvision
+import torch
 from torch import Tensor, fx, nn
-from torchvision.models import vgg
 from .edsr import read_weights
 
 # %% ../../nbs/12_models.backbone.ipynb #6ac293ba
@@ -19,8 +18,8 @@ VGG_CFGS = dict(vgg11="A", vgg13="B", vgg16="D", vgg19="E")  # torchvision's let
 
 def _is_vgg(arch): return arch.removesuffix("_bn") in VGG_CFGS
 
-def _timm():
-    import timm # imported on first use: it takes seconds, and VGG does without it
+def _timm(): # imported on first use, like torchvision below: either takes seconds, and the weights that ship need neither
+    import timm
     return timm
 
 def _kaiming(m):
@@ -33,13 +32,19 @@ def _kaiming(m):
 
 def _vgg(arch):
     "Layers of torchvision's VGG without its classifier."
+    from torchvision.models import vgg
     features = vgg.make_layers(vgg.cfgs[VGG_CFGS[arch.removesuffix("_bn")]], batch_norm=arch.endswith("_bn"))
     return _kaiming(nn.Sequential(OrderedDict(features=features, avgpool=nn.AdaptiveAvgPool2d(7))))
 
 def _vgg8():
     "A small VGG: 7 convolutions, 3 poolings."
-    features = vgg.make_layers([32, "M", 64, 64, "M", 128, 128, "M", 256, 256], batch_norm=True)
-    return _kaiming(nn.Sequential(OrderedDict(features=features)))
+    layers, n_in = [], 3
+    for widths in ([32], [64, 64], [128, 128], [256, 256]):
+        if layers: layers.append(nn.MaxPool2d(2))
+        for n in widths:
+            layers += [nn.Conv2d(n_in, n, 3, padding=1), nn.BatchNorm2d(n), nn.ReLU(inplace=True)]
+            n_in = n
+    return _kaiming(nn.Sequential(OrderedDict(features=nn.Sequential(*layers))))
 
 # %% ../../nbs/12_models.backbone.ipynb #b5cf9f6a
 def base_network(arch:str # "vgg16_bn" and other VGGs, "vgg8_bn", or any timm or torchvision name
@@ -49,6 +54,7 @@ def base_network(arch:str # "vgg16_bn" and other VGGs, "vgg8_bn", or any timm or
     if arch == "vgg8_bn": return _vgg8(), "forward"
     if _is_vgg(arch): return _vgg(arch), "forward"
     if _timm().is_model(arch): return _timm().create_model(arch, num_classes=0, global_pool=""), "forward_features"
+    import torchvision
     if arch not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f"arch={arch!r} is no network of timm or torchvision; timm.list_models('*resnet*') lists names.")
     m = torchvision.models.get_model(arch, weights=None)
@@ -164,8 +170,10 @@ def pretrained_state(arch:str, # name of the network
     arch = ALIASES.get(arch, arch)
     if source is not True: return read_weights(source)
     try:
-        if not _is_vgg(arch) and _timm().is_model(arch): return _timm().create_model(arch, pretrained=True).state_dict()
-        return torchvision.models.get_model_weights(arch).DEFAULT.get_state_dict(progress=False, check_hash=True)
+        if _is_vgg(arch) or not _timm().is_model(arch):
+            import torchvision
+            return torchvision.models.get_model_weights(arch).DEFAULT.get_state_dict(progress=False, check_hash=True)
+        return _timm().create_model(arch, pretrained=True).state_dict()
     except Exception as e:
         raise ValueError(f"ImageNet weights of {arch!r} could not be fetched ({type(e).__name__}); offline, "
                          "give a local file (pretrained=path) or start without them (pretrained=False).") from e

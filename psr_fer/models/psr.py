@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'AvgPool', 'make_head', 'Baseline', 'branch_sizes', 'sr_scale', 'Upscale', 'PSR',
-           'fold_bn']
+           'fuse_scores', 'fold_bn']
 
 # %% ../../nbs/13_models.psr.ipynb #cfaaca86
 import copy, math
@@ -199,8 +199,10 @@ class PSR(nn.Module):
         return self._teach_fusion(scores) if self.training else self.fuse(scores)
 
 # %% ../../nbs/13_models.psr.ipynb #90a35bf0
+def _untraced(f): # for the compiler; only where there is one, since it takes longer to import than torch itself
+    return torch.compiler.disable(f) if torch.compiler.is_compiling() else f
+
 @patch
-@torch.compiler.disable
 def check_size(self:PSR,
                h:int, w:int # height and width of an image, pixels
               ):
@@ -224,7 +226,7 @@ def images(self:PSR,
     x = _plain(x)
     if x.ndim != 4 or x.shape[1] != 3: raise ValueError(f"The image has shape {tuple(x.shape)}; PSR needs (batch, 3, height, width).")
     h, w = x.shape[-2:]
-    if h < self.size[0] or w < self.size[1]: self.check_size(h, w)
+    if h < self.size[0] or w < self.size[1]: _untraced(self.check_size)(h, w)
     if self.stn is not None: x = self.stn(x)
     low, *mid, _ = branch_sizes(h, w, self.kstep, self.step)
     src, k = x if self.lowres_grad else x.detach(), h//low[0]
@@ -296,6 +298,23 @@ def branch_names(self:PSR)->list: # of str, one per branch
     "Short names of the branches, lowest first."
     def factor(k): return f"{self.step**k:g}"
     return [f"1/{factor(self.kstep)}", *(f"SR x{factor(i)}" for i in range(1, self.kstep+1)), "original"]
+
+# %% ../../nbs/13_models.psr.ipynb #71ff815f
+def raw_scores(model, # PSR, Baseline or any classifier
+               x:Tensor # (B,C,H,W) normalised
+              )->Tensor: # (B, n_branches, C) for a PSR, else (B, 1, C)
+    "Scores before fusion."
+    return model.branches(x) if hasattr(model, "branches") else model(x)[:,None]
+
+# %% ../../nbs/13_models.psr.ipynb #3d54debb
+@torch.no_grad()
+def fuse_scores(model, # the model that gave the scores
+                scores:Tensor # (N, n_branches, C) raw scores
+               )->Tensor: # (N,C) log-probabilities
+    "Fused log-probabilities of raw scores."
+    if not hasattr(model, "fuse"): return scores[:,0].float().log_softmax(-1)
+    device = next(model.parameters(), scores).device # the scores lie on the CPU, the fusion weights where the model is
+    return model.fuse(scores.to(device)).to(scores.device)
 
 # %% ../../nbs/13_models.psr.ipynb #820e0236
 @patch
