@@ -6,9 +6,10 @@
 __all__ = ['MOST_PIXELS', 'MOST_BYTES', 'CSS', 'INTRO', 'EMPTY', 'NO_FACE', 'read_upload', 'inside', 'run_app']
 
 # %% ../nbs/42_app.ipynb #0c5bc503
-import base64, html, io, os, shutil, signal, socket, tempfile, threading
+import base64, io, os, shutil, signal, socket, tempfile, threading
 from abc import ABCMeta
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 import matplotlib as mpl, numpy as np, torch
 import torch.nn.functional as F
@@ -61,74 +62,98 @@ class Seen:
         if key not in self.known: self.known[key] = f()
         return self.known[key]
 
+def _first(predictors): return next(iter(predictors.values()))
+
 def see(predictors:dict, # name -> Predictor; the first one finds and judges
         image:Image.Image, # upright RGB
         crop:bool=False # the picture is one face, cut out already
        )->Seen:
     "Find and judge the faces of a picture."
-    faces = next(iter(predictors.values())).predict(image, detect=not crop)
+    faces = _first(predictors).predict(image, detect=not crop)
     crops = [{k: p.crop(image, o.box) for k,p in predictors.items()} for o in faces]
     copy = image.copy()
     copy.thumbnail((1280, 1280))
     return Seen(data_uri(copy, "JPEG"), image.size, list(faces), crops)
 
+# %% ../nbs/42_app.ipynb #2c1c09da
+_DRAWN = ("happiness", 330, (40,45), 1), ("surprise", 210, (455,130), 3) # expression, pixels, left and top, seed
+
 def example()->Image.Image: # RGB
     "A drawn picture with two faces."
     im = Image.new("RGB", (720, 420), "#b8c4c8")
-    for expression,size,at,seed in (("happiness",330,(40,45),1), ("surprise",210,(455,130),3)): im.paste(draw_face(expression, size=size, seed=seed, yaw=0, rotation=0), at)
+    for expression,px,corner,seed in _DRAWN: im.paste(draw_face(expression, size=px, seed=seed, yaw=0, rotation=0), corner)
     return im
 
 # %% ../nbs/42_app.ipynb #a8011abf
 def percent(p:float # in [0,1]
            )->str:
     "A probability for people."
-    return "<1%" if 0 < p < .005 else ">99%" if .995 <= p < 1 else f"{p:.0%}"
+    if 0 < p < .005: return "<1%"
+    if .995 <= p < 1: return ">99%"
+    return f"{p:.0%}"
+
+def _style(label): return f'style="--c:{class_color(label)}"' # hands the colour of a class to the style sheet
+
+def _ranked(probabilities): return sorted(probabilities.items(), key=lambda o: -o[1]) # (name, probability), the largest first
+
+def _bar(name, p):
+    return (f'<li {_style(name)}><span class="name">{escape(name)}</span>'
+            f'<span class="track" aria-hidden="true"><i style="width:{100*p:.1f}%"></i></span>'
+            f'<span class="value">{escape(percent(p))}</span></li>')
 
 def bars(probabilities:dict # name -> probability in [0,1]
         )->str: # HTML
     "Probabilities as bars, the largest first, in the colours of the classes."
-    def row(name, p): return (f'<li style="--c:{class_color(name)}"><span class="name">{html.escape(name)}</span><span class="track" aria-hidden="true">'
-                              f'<i style="width:{100*p:.1f}%"></i></span><span class="value">{html.escape(percent(p))}</span></li>')
-    return f'<ol class="bars">{"".join(row(*o) for o in sorted(probabilities.items(), key=lambda o: -o[1]))}</ol>'
+    return f'<ol class="bars">{"".join(_bar(*o) for o in _ranked(probabilities))}</ol>'
 
 # %% ../nbs/42_app.ipynb #882b830a
 LIMITS = ("An expression is not a feeling: the label is what people would say they see in the picture.",
           "Not for decisions about people, and not for medical use.") # where the weights say nothing themselves
 
+def _listed(names): return " and ".join(o for o in (", ".join(names[:-1]), names[-1]) if o) # "a, b and c"
+
 def caution(predictor:Predictor, label # a class name
            )->str: # sentences
     "How far a label of this model can be trusted."
     test = predictor.card.get("test") or {}
-    recall = test.get("recall") or {}
+    recall = {k: v for k,v in (test.get("recall") or {}).items() if v is not None} # None: no such face in the test split
     if label not in recall: return "These weights come without test results: nobody knows how often they are right."
-    weak = [f"{k} ({v:.0%})" for k,v in sorted(recall.items(), key=lambda o: o[1]) if v < .5]
-    rare = f" They rarely find {', '.join(weak[:-1])}{' and ' if weak[:-1] else ''}{weak[-1]}: that such a name is missing here means little." if weak else ""
-    return f"On {test.get('n', 0):,} test faces, these weights found {recall[label]:.0%} of those that people called {label}.{rare}"
+    found = f"On {test.get('n', 0):,} test faces, these weights found {recall[label]:.0%} of those that people called {label}."
+    rare = [f"{k} ({v:.0%})" for k,v in sorted(recall.items(), key=lambda o: o[1]) if v < .5]
+    return f"{found} They rarely find {_listed(rare)}: that such a name is missing here means little." if rare else found
 
 def limits(predictor:Predictor)->str: # HTML
     "What these weights are not for."
-    rows = "".join(f"<li>{html.escape(o)}</li>" for o in predictor.card.get("limits") or LIMITS)
+    rows = "".join(f"<li>{escape(o)}</li>" for o in predictor.card.get("limits") or LIMITS)
     return f'<details class="limits"><summary>What a label can and cannot say</summary><ul>{rows}</ul></details>'
+
+# %% ../nbs/42_app.ipynb #04f12701
+def _says(label, p): return f"<b>{escape(label)}</b> {escape(percent(p))}"
 
 def verdict(predictor:Predictor, face, i:int=0, n:int=1 # number of the face, and of how many
            )->str: # HTML
     "Label, bars and caution of a face."
-    l, t, r, b = face.box
+    left, top, right, bottom = face.box
+    high, wide = predictor.size
     which = f"Face {i + 1} of {n}" if n > 1 else "The face"
-    unsure = '<p class="unsure">No name has more than half of the probability: the model is not sure.</p>' if face.confidence < .5 else ""
-    return (f'<p class="verdict" style="--c:{class_color(face.label)}"><b>{html.escape(face.label)}</b> {html.escape(percent(face.confidence))}</p>{unsure}{bars(face.probabilities)}'
-            f'<p class="note">{which} has {r - l} × {b - t} pixels in the picture; the network takes {predictor.size[1]} × {predictor.size[0]}. {html.escape(caution(predictor, face.label))}</p>')
+    size = f"{which} has {right - left} × {bottom - top} pixels in the picture; the network takes {wide} × {high}."
+    unsure = "" if face.confidence >= .5 else '<p class="unsure">No name has more than half of the probability: the model is not sure.</p>'
+    return (f'<p class="verdict" {_style(face.label)}>{_says(face.label, face.confidence)}</p>{unsure}{bars(face.probabilities)}'
+            f'<p class="note">{size} {escape(caution(predictor, face.label))}</p>')
 
 # %% ../nbs/42_app.ipynb #67102797
 def _box(seen, i): # one face as a button
-    face, (w, h) = seen.faces[i], seen.size
-    l, t, r, b = face.box
-    many, alone = len(seen.faces) > 6, len(seen.faces) == 1
-    text = str(i + 1) if many else f"{'' if alone else f'{i + 1} '}{face.label} {percent(face.confidence)}"
-    side = ("low " if t < .1*h else "") + ("right " if l + r > w else "") + ("on" if i == seen.chosen else "")
+    face, chosen, (w, h) = seen.faces[i], i == seen.chosen, seen.size
+    left, top, right, bottom = face.box
+    sure = percent(face.confidence)
+    if len(seen.faces) > 6: text = f"{i + 1}" # no room for more
+    else: text = f"{'' if len(seen.faces) == 1 else f'{i + 1} '}{face.label} {sure}"
+    side = ("low " if top < .1*h else "") + ("right " if left + right > w else "") # where the text stays inside the picture
+    place = f"left:{100*left/w:.2f}%;top:{100*top/h:.2f}%;width:{100*(right - left)/w:.2f}%;height:{100*(bottom - top)/h:.2f}%"
     click = f"document.querySelectorAll('#which input')[{i}]?.click()"
-    return (f'<button type="button" class="box {side}" style="left:{100*l/w:.2f}%;top:{100*t/h:.2f}%;width:{100*(r - l)/w:.2f}%;height:{100*(b - t)/h:.2f}%;--c:{class_color(face.label)}" '
-            f'aria-pressed="{str(i == seen.chosen).lower()}" aria-label="Face {i + 1}: {html.escape(face.label)}, {html.escape(percent(face.confidence))}" onclick="{click}"><span>{html.escape(text)}</span></button>')
+    return (f'<button type="button" class="box {side}{"on" if chosen else ""}" style="{place};--c:{class_color(face.label)}" '
+            f'aria-pressed="{str(chosen).lower()}" aria-label="Face {i + 1}: {escape(f"{face.label}, {sure}")}" onclick="{click}">'
+            f'<span>{escape(text)}</span></button>')
 
 def picture(seen:Seen)->str: # HTML
     "The picture with a button on each face."
@@ -170,57 +195,72 @@ def holds(rows, # per size a dict class -> probability
     return min(px for px in sizes if not changed or px > changed[-1])
 
 # %% ../nbs/42_app.ipynb #f2a69f08
-def _line(rows, sizes, label, k, x, y): # a model in the curve
-    at = [(x(px), y(o.get(label, 0))) for px,o in zip(sizes, rows)]
+def _x(px, sizes): return 376 - 336*np.log(px/sizes[0])/np.log(sizes[-1]/sizes[0]) # of 40 to 376, logarithmic, large faces on the left
+def _y(p): return 164 - 148*p
+
+def _grid(sizes): # lines at 0, 50 and 100 %, some of the sizes below
+    lines = "".join(f'<line class="grid" x1="40" x2="376" y1="{_y(p)}" y2="{_y(p)}"/>'
+                    f'<text x="34" y="{_y(p) + 4}" text-anchor="end">{p:.0%}</text>' for p in (0,.5,1))
+    ticks = [px for px in sizes if px in (8,12,16,24,32,48,96,192,sizes[-1])]
+    return lines + "".join(f'<text x="{_x(px, sizes):.1f}" y="182" text-anchor="middle">{px}</text>' for px in ticks)
+
+def _line(rows, sizes, label, k): # a model in the curve
+    at = [(_x(px, sizes), _y(o.get(label, 0))) for px,o in zip(sizes, rows)]
     path = " ".join(f"{a:.1f},{b:.1f}" for a,b in at)
     dots = "".join(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5"/>' for a,b in at)
     return f'<g class="s{k % 5}"><polyline points="{path}"/>{dots}</g>'
 
+# %% ../nbs/42_app.ipynb #3e532561
 def curve(points:dict, # as `at_sizes` returns it
           sizes, # pixels, ascending
           label, # class whose probability is drawn
           at:int # pixels that are marked
          )->str: # SVG
     "Probability of a class over the pixels of the face, a line per model; large faces on the left."
-    n, far = len(sizes), np.log(sizes[-1]/sizes[0])
-    x, y = lambda px: 376 - 336*np.log(px/sizes[0])/far, lambda p: 164 - 148*p
-    ticks = [px for px in sizes if px in (8,12,16,24,32,48,96,192,sizes[-1])]
-    grid = "".join(f'<line class="grid" x1="40" x2="376" y1="{y(p)}" y2="{y(p)}"/><text x="34" y="{y(p) + 4}" text-anchor="end">{p:.0%}</text>' for p in (0,.5,1))
-    grid += "".join(f'<text x="{x(px):.1f}" y="182" text-anchor="middle">{px}</text>' for px in ticks)
-    mark = f'<line class="at" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="12" y2="168"/>'
-    lines = "".join(_line(rows, sizes, label, k, x, y) for k,rows in enumerate(points.values()))
-    said = "; ".join(f"{k}: {percent(v[-1].get(label, 0))} at {sizes[-1]} pixels, {percent(v[0].get(label, 0))} at {sizes[0]}" for k,v in points.items())
-    title = html.escape(f"Probability of {label} as the face gets smaller. {said}")
-    return f'<svg class="curve" viewBox="0 0 390 202" role="img" aria-label="{title}">{grid}{mark}{lines}<text x="208" y="199" text-anchor="middle">pixels of the face</text></svg>'
+    def said(name, rows):
+        small, large = (percent(o.get(label, 0)) for o in (rows[0], rows[-1]))
+        return f"{name}: {large} at {sizes[-1]} pixels, {small} at {sizes[0]}"
+    title = f"Probability of {label} as the face gets smaller. {'; '.join(said(*o) for o in points.items())}"
+    mark = f'<line class="at" x1="{_x(at, sizes):.1f}" x2="{_x(at, sizes):.1f}" y1="12" y2="168"/>'
+    lines = "".join(_line(rows, sizes, label, k) for k,rows in enumerate(points.values()))
+    return (f'<svg class="curve" viewBox="0 0 390 202" role="img" aria-label="{escape(title)}">{_grid(sizes)}{mark}{lines}'
+            '<text x="208" y="199" text-anchor="middle">pixels of the face</text></svg>')
 
 # %% ../nbs/42_app.ipynb #0c93d584
 def _row(k, name, now, whole): # a model at one size
-    label = top(now)
-    stack = "".join(f'<i style="width:{100*p:.1f}%;--c:{class_color(o)}"></i>' for o,p in sorted(now.items(), key=lambda o: -o[1]))
-    changed = f' <em>no longer {html.escape(top(whole))}</em>' if label != top(whole) else ""
-    return (f'<li class="s{k % 5}"><span class="who">{html.escape(name)}</span><span class="what"><b>{html.escape(label)}</b> {html.escape(percent(now[label]))}{changed}</span>'
+    label, before = top(now), top(whole)
+    changed = f" <em>no longer {escape(before)}</em>" if label != before else ""
+    stack = "".join(f'<i style="width:{100*p:.1f}%;--c:{class_color(o)}"></i>' for o,p in _ranked(now))
+    return (f'<li class="s{k % 5}"><span class="who">{escape(name)}</span><span class="what">{_says(label, now[label])}{changed}</span>'
             f'<span class="stack" aria-hidden="true">{stack}</span></li>')
+
+def _small_face(crop, px): # with so many pixels, before it is enlarged again
+    face = Image.fromarray(crop.expand(3, -1, -1).permute(1, 2, 0).numpy())
+    small = data_uri(face.resize((px, px), Image.Resampling.BICUBIC))
+    return (f'<figure><img class="pixels" src="{small}" alt="The face with {px} pixels a side">'
+            f'<figcaption>{px} × {px} pixels</figcaption></figure>')
 
 def smaller(predictors:dict, seen:Seen, px:int # pixels that the chosen face keeps
            )->str: # HTML
     "What the models say about a smaller face, beside all other sizes."
     crops, sizes, name = seen.crops[seen.chosen], curve_sizes(predictors), next(iter(predictors))
-    points = seen.once("points", lambda: at_sizes(predictors, crops, sizes))
     px = min(max(int(px), sizes[0]), sizes[-1])
+    points = seen.once("points", lambda: at_sizes(predictors, crops, sizes))
     now = seen.once(("at", px), lambda: at_sizes(predictors, crops, (px,)))
-    a = crops[name].expand(3, -1, -1).permute(1, 2, 0).numpy()
-    small = Image.fromarray(a).resize((px, px), Image.Resampling.BICUBIC)
     rows = "".join(_row(k, n, now[n][0], v[-1]) for k,(n,v) in enumerate(points.items()))
     label = top(points[name][-1])
     said = "; ".join(f"{n} says {top(v[-1])} down to {holds(v, sizes)} px" for n,v in points.items() if not n.startswith("branch "))
-    return (f'<div class="smaller"><figure><img class="pixels" src="{data_uri(small)}" alt="The face with {px} pixels a side"><figcaption>{px} × {px} pixels</figcaption></figure><ol class="rows">{rows}</ol></div>'
-            f'<p class="legend">Probability of <b>{html.escape(label)}</b></p>{curve(points, sizes, label, px)}<p class="note">{html.escape(said)}.</p>')
+    return (f'<div class="smaller">{_small_face(crops[name], px)}<ol class="rows">{rows}</ol></div><p class="legend">Probability of '
+            f'<b>{escape(label)}</b></p>{curve(points, sizes, label, px)}<p class="note">{escape(said)}.</p>')
 
 # %% ../nbs/42_app.ipynb #451a64a2
 def as_image(x:torch.Tensor # (3,H,W) in [0,1]
             )->Image.Image:
     "A tensor as a picture of as many pixels."
     return Image.fromarray((x.clamp(0, 1)*255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+def _enlarged(im, size): # (H,W) or (H,W,3) float32 in [0,1]
+    return np.asarray(im.resize(size, Image.Resampling.BICUBIC)).astype(np.float32)/255
 
 def heat(image:Image.Image, # RGB
          amount:torch.Tensor, # (H,W) in [0,1]
@@ -229,37 +269,53 @@ def heat(image:Image.Image, # RGB
     "An attention map over a face."
     k = max(1, round(side/min(image.size)))
     size = (image.size[0]*k, image.size[1]*k)
-    a = np.asarray(image.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC)).astype(np.float32)/255
-    m = np.asarray(Image.fromarray((amount.cpu().numpy()*255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)).astype(np.float32)/255
-    share = .25 + .5*m[..., None]
-    return Image.fromarray(((a*(1 - share) + share*mpl.colormaps["inferno"](m)[..., :3])*255).astype(np.uint8))
+    grey = _enlarged(image.convert("L").convert("RGB"), size)
+    amount = _enlarged(Image.fromarray((amount.cpu().numpy()*255).astype(np.uint8)), size)
+    share = .25 + .5*amount[..., None]
+    mixed = grey*(1 - share) + share*mpl.colormaps["inferno"](amount)[..., :3]
+    return Image.fromarray((mixed*255).astype(np.uint8))
+
+# %% ../nbs/42_app.ipynb #531b117f
+def _turned(degrees): # NaN: mirrored
+    if np.isnan(degrees): return "mirrored"
+    if abs(degrees) < .5: return "not turned"
+    return f"turned {abs(degrees):.0f}° {'clockwise' if degrees > 0 else 'counter-clockwise'}"
+
+def _zoomed(zoom): # 1: none
+    if abs(zoom - 1) < .01: return "size kept"
+    return f"{'enlarged' if zoom > 1 else 'reduced'} to {zoom:.0%}"
+
+def _shifted(right, down): # pixels
+    ways = (right, "right", "left"), (down, "down", "up")
+    steps = [f"{abs(px):.0f} px {ahead if px > 0 else back}" for px,ahead,back in ways if abs(px) >= .5]
+    return f"moved {' and '.join(steps)}" if steps else "not moved"
 
 def moved(e # row of the table of `stn_effect`
          )->str: # sentence
     "What the STN did, in words."
-    turn = "mirrored" if np.isnan(e.rotation) else f"turned {abs(e.rotation):.0f}° {'clockwise' if e.rotation > 0 else 'counter-clockwise'}" if abs(e.rotation) >= .5 else "not turned"
-    zoom = f"{'enlarged' if e.zoom > 1 else 'reduced'} to {e.zoom:.0%}" if abs(e.zoom - 1) >= .01 else "size kept"
-    way = [f"{abs(v):.0f} px {a if v > 0 else b}" for v,a,b in ((e.right, "right", "left"), (e.down, "down", "up")) if abs(v) >= .5]
-    return f"{turn}, {zoom}, {'moved ' + ' and '.join(way) if way else 'not moved'}"
+    return f"{_turned(e.rotation)}, {_zoomed(e.zoom)}, {_shifted(e.right, e.down)}"
 
 # %% ../nbs/42_app.ipynb #730cd634
+def _covered(x, n): # (1 + n*n, 3, H, W): the face, then with one place after the other under its mean colour
+    h, w = x.shape[-2:]
+    ph, pw = max(1, h//4), max(1, w//4)
+    centres = [(round(t), round(l)) for t in np.linspace(0, h, n) for l in np.linspace(0, w, n)] # covers at the edge reach over it
+    stack = F.pad(x, (pw//2, pw - pw//2, ph//2, ph - ph//2)).repeat(1 + len(centres), 1, 1, 1)
+    for o,(t,l) in zip(stack[1:], centres): o[:, t:t + ph, l:l + pw] = x[0].mean((1, 2), keepdim=True)
+    return stack[:, :, ph//2:ph//2 + h, pw//2:pw//2 + w]
+
 def looked(predictor:Predictor,
            x:torch.Tensor, # (1,3,H,W) float32, normalised
            label, # a class of it
            n:int=7 # places across, and down
-          )->tuple: # (1 + n_branches, H, W) float64 in [0,1]: fused, then each branch; (1 + n_branches,) lowest probability that a cover left
+          )->tuple: # of all, then of each branch: (1 + n_branches, H, W) float64 in [0,1]; lowest probability that a cover left
     "How much less speaks for a label when each place of a face is covered."
-    k, (h, w) = predictor.classes.index(label), x.shape[-2:]
-    ph, pw = max(1, h//4), max(1, w//4)
-    spots = [(round(t), round(l)) for t in np.linspace(0, h, n) for l in np.linspace(0, w, n)] # centres; those on the edge reach over it
-    stack = F.pad(x, (pw//2, pw - pw//2, ph//2, ph - ph//2)).repeat(1 + len(spots), 1, 1, 1)
-    for o,(t,l) in zip(stack[1:], spots): o[:, t:t + ph, l:l + pw] = x[0].mean((1, 2), keepdim=True)
-    stack = stack[:, :, ph//2:ph//2 + h, pw//2:pw//2 + w]
-    parts = [predictor.judge(o) for o in stack.split(16)]
-    p = np.concatenate([np.concatenate([fused[:,None], each], 1)[..., k] for fused,each in parts]).clip(1e-9, 1 - 1e-9)
+    parts = [predictor.judge(o) for o in _covered(x, n).split(16)]
+    p = np.concatenate([np.concatenate([fused[:,None], each], 1) for fused,each in parts]) # (1 + n*n, 1 + n_branches, C)
+    p = p[..., predictor.classes.index(label)].clip(1e-9, 1 - 1e-9)
     odds = np.log(p/(1 - p))
     drop = torch.as_tensor(np.maximum(odds[0] - odds[1:], 0)).T.reshape(1, -1, n, n)
-    maps = F.interpolate(drop, (h, w), mode="bicubic", align_corners=True)[0].clamp(min=0).numpy()
+    maps = F.interpolate(drop, x.shape[-2:], mode="bicubic", align_corners=True)[0].clamp(min=0).numpy()
     return maps/np.maximum(maps.max((1, 2), keepdims=True), 1e-9), p[1:].min(0)
 
 # %% ../nbs/42_app.ipynb #5599f8ed
@@ -267,29 +323,36 @@ def inside(predictor:Predictor, # with a PSR or a Baseline
            crop:torch.Tensor # (1,H,W) or (3,H,W) uint8
           )->list: # of dicts: title, note, images (PIL), alt (their texts); of a judgement also label and share in [0,1]
     "What the network did with one face."
-    x, model, psr = predictor.batch(crop[None]), predictor.model, hasattr(predictor.model, "branch_names")
-    show = lambda o: as_image(pixels(o, (predictor.mean, predictor.std))[0])
+    def show(o): return as_image(pixels(o, (predictor.mean, predictor.std))[0])
+    x, model = predictor.batch(crop[None]), predictor.model
     face, (fused, each) = show(x), predictor.judge(x)
     label = predictor.classes[fused[0].argmax()]
     maps, lowest = looked(predictor, x, label)
-    def judged(title, note, image, k, p): # a card of a branch, or of all
-        note += f"covering the brightest place leaves {label} {percent(lowest[k])}" if maps[k].max() > 0 else f"no place speaks for {label}"
-        return dict(title=title, note=note, images=[image, heat(face, torch.as_tensor(maps[k]))], alt=["what it sees", f"where it looked for {label}"], label=predictor.classes[p.argmax()], share=float(p.max()))
-    steps = [judged("The face", f"{x.shape[-1]} px, as the network takes it; ", face, 0, fused[0])]
-    if not psr: return steps
+    def judged(title, note, image, k, p): # the card of all branches (k = 0), or of one
+        speaks = f"no place speaks for {label}"
+        if maps[k].max() > 0: speaks = f"covering the brightest place leaves {label} {percent(lowest[k])}"
+        return dict(title=title, note=f"{note}; {speaks}", images=[image, heat(face, torch.as_tensor(maps[k]))],
+                    alt=["what it sees", f"where it looked for {label}"], label=predictor.classes[p.argmax()], share=float(p.max()))
+    steps = [judged("The face", f"{x.shape[-1]} px, as the network takes it", face, 0, fused[0])]
+    if not hasattr(model, "branch_names"): return steps # a baseline
     if model.stn is not None:
         _, after, effect = stn_effect(model, x)
         steps.append(dict(title="After the STN", note=moved(effect.iloc[0]), images=[face, show(after)], alt=["before", "after"]))
     with torch.no_grad(): seen = model.images(x)
-    return steps + [judged(f"Branch {name}", f"{im.shape[-1]} px, counts {weight:.0%}; ", show(im), k, p)
-                    for k,((name,weight),im,p) in enumerate(zip(model.fusion_weights().items(), seen, each[0]), 1)]
+    for k,((name,weight),im,p) in enumerate(zip(model.fusion_weights().items(), seen, each[0]), 1):
+        steps.append(judged(f"Branch {name}", f"{im.shape[-1]} px, counts {weight:.0%}", show(im), k, p))
+    return steps
 
 # %% ../nbs/42_app.ipynb #497cb302
+def _figure(title, im, text):
+    look = "pixels" if im.size[0] < 150 else "" # what has few pixels is shown with its pixels
+    return (f'<figure><img class="{look}" src="{data_uri(im)}" alt="{escape(title)}: {escape(text)}">'
+            f'<figcaption>{escape(text)}</figcaption></figure>')
+
 def _card(o): # of a step
-    images = "".join(f'<figure><img class="{"pixels" if im.size[0] < 150 else ""}" src="{data_uri(im)}" alt="{html.escape(o["title"])}: {html.escape(t)}"><figcaption>{html.escape(t)}</figcaption></figure>'
-                     for im,t in zip(o["images"], o["alt"]))
-    said = f'<p class="says" style="--c:{class_color(o["label"])}"><i></i>says <b>{html.escape(o["label"])}</b> {html.escape(percent(o["share"]))}</p>' if "label" in o else ""
-    return f'<li><h3>{html.escape(o["title"])}</h3><div class="pair">{images}</div>{said}<p class="note">{html.escape(o["note"])}</p></li>'
+    images = "".join(_figure(o["title"], im, text) for im,text in zip(o["images"], o["alt"]))
+    said = f'<p class="says" {_style(o["label"])}><i></i>says {_says(o["label"], o["share"])}</p>' if "label" in o else ""
+    return f'<li><h3>{escape(o["title"])}</h3><div class="pair">{images}</div>{said}<p class="note">{escape(o["note"])}</p></li>'
 
 def cards(steps # as `inside` returns them
          )->str: # HTML
@@ -298,57 +361,112 @@ def cards(steps # as `inside` returns them
     return "".join(f'<ol class="cards">{"".join(map(_card, o))}</ol>' for o in rows if o)
 
 # %% ../nbs/42_app.ipynb #9682ba41
-CSS = """.gradio-container{--font:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;width:100%!important;max-width:1140px!important;margin:0 auto!important;--line:var(--border-color-primary);--soft:#4b5563;--s0:#0072b2;--s1:#b87a00;--s2:#00805d;--s3:#b0558a;--s4:#707070}
-.dark .gradio-container,.gradio-container.dark,.dark{--soft:#b6bdc9;--s0:#5ab4ea;--s1:#f0b13c;--s2:#2fc79b;--s3:#e39cc6;--s4:#b4b4b4} footer{display:none!important} .gradio-container .html-container{padding:0} #given,#px,#which{border:1px solid var(--line)!important} #crop input,#which input{border:1.5px solid var(--soft)!important}
-#intro h1{font-size:1.75rem;line-height:1.2;margin:0 0 .4rem} #intro p{max-width:46rem;margin:0;color:var(--soft)} .part h2{font-size:1.15rem;margin:.2rem 0 .5rem} .part{min-width:0}
-.note,.legend{color:var(--soft);font-size:.875rem;line-height:1.45;margin:.6rem 0 0} .unsure{margin:0 0 .5rem}
-#say:not(:has(p)){display:none!important} .part{gap:.5rem!important} #say p{margin:0;padding:.55rem .8rem;border-radius:8px;background:var(--background-fill-secondary);border-left:4px solid var(--s0)} #say p.wrong{border-left-color:#d1242f}
-.empty{display:grid;place-content:center;text-align:center;min-height:260px;padding:1.5rem;border:1px dashed var(--line);border-radius:8px;color:var(--soft)} .empty b{display:block;color:var(--body-text-color);margin-bottom:.3rem}
-.picture{position:relative;width:100%;margin:0 auto;border-radius:8px;overflow:hidden;line-height:0} .picture img{width:100%;height:auto;display:block;margin:0}
-.picture .box{position:absolute;padding:0;border:3px solid var(--c);border-radius:8px;background:none;cursor:pointer;box-shadow:0 0 0 1px #0009,inset 0 0 0 1px #0006;line-height:1.2;font:inherit}
+CSS = """.gradio-container{--font:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;width:100%!important;max-width:1140px!important;
+  margin:0 auto!important;--line:var(--border-color-primary);--soft:#4b5563;--s0:#0072b2;--s1:#b87a00;--s2:#00805d;--s3:#b0558a;
+  --s4:#707070}
+.dark .gradio-container,.gradio-container.dark,.dark{--soft:#b6bdc9;--s0:#5ab4ea;--s1:#f0b13c;--s2:#2fc79b;--s3:#e39cc6;--s4:#b4b4b4}
+footer{display:none!important}
+.gradio-container .html-container{padding:0}
+#given,#px,#which{border:1px solid var(--line)!important}
+#crop input,#which input{border:1.5px solid var(--soft)!important}
+#intro h1{font-size:1.75rem;line-height:1.2;margin:0 0 .4rem} #intro p{max-width:46rem;margin:0;color:var(--soft)}
+.part h2{font-size:1.15rem;margin:.2rem 0 .5rem} .part{min-width:0}
+.note,.legend{color:var(--soft);font-size:.875rem;line-height:1.45;margin:.6rem 0 0}
+.unsure{margin:0 0 .5rem}
+#say:not(:has(p)){display:none!important}
+.part{gap:.5rem!important}
+#say p{margin:0;padding:.55rem .8rem;border-radius:8px;background:var(--background-fill-secondary);border-left:4px solid var(--s0)}
+#say p.wrong{border-left-color:#d1242f}
+.empty{display:grid;place-content:center;text-align:center;min-height:260px;padding:1.5rem;border:1px dashed var(--line);
+  border-radius:8px;color:var(--soft)}
+.empty b{display:block;color:var(--body-text-color);margin-bottom:.3rem}
+""" # the page, its messages, and what stands there before a picture does
+
+# %% ../nbs/42_app.ipynb #b8261e1e
+CSS += """.picture{position:relative;width:100%;margin:0 auto;border-radius:8px;overflow:hidden;line-height:0}
+.picture img{width:100%;height:auto;display:block;margin:0}
+.picture .box{position:absolute;padding:0;border:3px solid var(--c);border-radius:8px;background:none;cursor:pointer;
+  box-shadow:0 0 0 1px #0009,inset 0 0 0 1px #0006;line-height:1.2;font:inherit}
 .picture .box.on{outline:3px solid #fff;outline-offset:1px} .picture .box:focus-visible{outline:3px dashed #fff;outline-offset:1px}
-.picture .box span{position:absolute;left:-3px;bottom:calc(100% + 3px);line-height:1.35;padding:.15rem .45rem;border-radius:6px;background:#16181d!important;color:#fff!important;border-left:6px solid var(--c);font-size:.8rem;font-weight:600;white-space:nowrap}
-.picture .box.right span{left:auto;right:-3px} .picture .box.low span{bottom:auto;top:3px;left:3px} .picture .box.low.right span{left:auto;right:3px}
-"""
+.picture .box span{position:absolute;left:-3px;bottom:calc(100% + 3px);line-height:1.35;padding:.15rem .45rem;border-radius:6px;
+  background:#16181d!important;color:#fff!important;border-left:6px solid var(--c);font-size:.8rem;font-weight:600;
+  white-space:nowrap}
+.picture .box.right span{left:auto;right:-3px} .picture .box.low span{bottom:auto;top:3px;left:3px}
+.picture .box.low.right span{left:auto;right:3px}
+""" # the picture with a button on each face
+
+# %% ../nbs/42_app.ipynb #1d85d90b
+CSS += """.verdict{font-size:1.05rem;margin:0 0 .5rem;padding-left:.7rem;border-left:6px solid var(--c)} .verdict b{font-size:1.5rem}
+ol.bars,ol.rows,ol.cards{list-style:none;margin:0;padding:0} ol.bars{display:grid;gap:.3rem;font-variant-numeric:tabular-nums}
+ol.bars li{display:grid;grid-template-columns:5.5rem 1fr 3rem;gap:.6rem;align-items:center;margin:0}
+.bars .track{height:.85rem;border-radius:4px;overflow:hidden;background:var(--border-color-primary)}
+.bars i{display:block;height:100%;border-radius:4px;background:var(--c);box-shadow:inset 0 0 0 1px #8886}
+.bars .value{text-align:right}
+.dark .bars i,.dark .stack i,.dark .says i{filter:brightness(1.25) saturate(.95)}
+""" # label, bars and caution
+
+# %% ../nbs/42_app.ipynb #eca8ba98
+CSS += """img.pixels{image-rendering:pixelated}
+.smaller{display:grid;grid-template-columns:116px 1fr;gap:1rem;align-items:start} .smaller figure,.cards figure{margin:0}
+.smaller img{width:116px;height:116px;margin:0;border-radius:6px}
+figcaption{font-size:.8rem;color:var(--soft);margin-top:.2rem;line-height:1.3}
+ol.rows{display:grid;gap:.55rem}
+.rows li{display:grid;gap:.15rem .6rem;margin:0;padding-left:.6rem;border-left:4px solid var(--s)}
+.rows .who{font-size:.8rem;color:var(--soft)} .rows em{color:var(--soft);font-size:.85rem;white-space:nowrap}
+.stack{display:flex;height:.6rem;border-radius:4px;overflow:hidden;background:var(--border-color-primary)}
+.stack i{background:var(--c)}
+.s0{--s:var(--s0)}
+.s1{--s:var(--s1);--d:7 3}
+.s2{--s:var(--s2);--d:2 3}
+.s3{--s:var(--s3);--d:9 3 2 3}
+.s4{--s:var(--s4)}
+svg.curve{display:block;width:100%;max-width:460px;height:auto;margin:.2rem 0}
+.curve text{font-size:12px;fill:var(--soft)} .curve .grid{stroke:var(--line)}
+.curve .at{stroke:var(--body-text-color);stroke-dasharray:3 3}
+.curve polyline{fill:none;stroke:var(--s);stroke-width:1.6;stroke-dasharray:var(--d)} .curve .s0 polyline{stroke-width:2.8}
+.curve circle{fill:var(--s)}
+""" # smaller and smaller
 
 # %% ../nbs/42_app.ipynb #3b65996d
-CSS += """.verdict{font-size:1.05rem;margin:0 0 .5rem;padding-left:.7rem;border-left:6px solid var(--c)} .verdict b{font-size:1.5rem}
-ol.bars,ol.rows,ol.cards{list-style:none;margin:0;padding:0} ol.bars{display:grid;gap:.3rem;font-variant-numeric:tabular-nums} ol.bars li{display:grid;grid-template-columns:5.5rem 1fr 3rem;gap:.6rem;align-items:center;margin:0}
-.bars .track{height:.85rem;border-radius:4px;overflow:hidden;background:var(--border-color-primary)} .bars i{display:block;height:100%;border-radius:4px;background:var(--c);box-shadow:inset 0 0 0 1px #8886} .bars .value{text-align:right}
-.dark .bars i,.dark .stack i,.dark .says i{filter:brightness(1.25) saturate(.95)} img.pixels{image-rendering:pixelated}
-.smaller{display:grid;grid-template-columns:116px 1fr;gap:1rem;align-items:start} .smaller figure,.cards figure{margin:0} .smaller img{width:116px;height:116px;margin:0;border-radius:6px} figcaption{font-size:.8rem;color:var(--soft);margin-top:.2rem;line-height:1.3}
-ol.rows{display:grid;gap:.55rem} .rows li{display:grid;gap:.15rem .6rem;margin:0;padding-left:.6rem;border-left:4px solid var(--s)} .rows .who{font-size:.8rem;color:var(--soft)} .rows em{color:var(--soft);font-size:.85rem;white-space:nowrap}
-.stack{display:flex;height:.6rem;border-radius:4px;overflow:hidden;background:var(--border-color-primary)} .stack i{background:var(--c)}
-.s0{--s:var(--s0)} .s1{--s:var(--s1);--d:7 3} .s2{--s:var(--s2);--d:2 3} .s3{--s:var(--s3);--d:9 3 2 3} .s4{--s:var(--s4)}
-svg.curve{display:block;width:100%;max-width:460px;height:auto;margin:.2rem 0} .curve text{font-size:12px;fill:var(--soft)} .curve .grid{stroke:var(--line)} .curve .at{stroke:var(--body-text-color);stroke-dasharray:3 3}
-.curve polyline{fill:none;stroke:var(--s);stroke-width:1.6;stroke-dasharray:var(--d)} .curve .s0 polyline{stroke-width:2.8} .curve circle{fill:var(--s)}
-ol.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,250px),1fr));gap:.8rem;margin-bottom:.8rem} .cards li{margin:0;padding:.8rem;border:1px solid var(--line);border-radius:8px;min-width:0;background:var(--block-background-fill)}
-.cards p{display:block!important} .cards h3{font-size:.95rem;margin:0 0 .5rem} .cards .note{margin:.25rem 0 0;font-size:.8rem} .pair{display:flex;gap:.6rem} .pair figure{flex:1;min-width:0;max-width:180px} .pair img{width:100%;height:auto;margin:0;border-radius:6px}
-.says{margin:.5rem 0 0;font-size:.9rem} .says i{display:inline-block;width:.7rem;height:.7rem;margin-right:.35rem;border-radius:3px;background:var(--c)} .limits{margin-top:.4rem} .limits summary{cursor:pointer;font-weight:600} .limits ul{margin:.4rem 0 0 1.2rem;list-style:disc}
-@media (max-width:640px){.gradio-container .main.fillable{padding:14px} #intro h1{font-size:1.45rem} .empty{min-height:120px} .smaller{grid-template-columns:88px 1fr;gap:.7rem} .smaller img{width:88px;height:88px} .picture .box span{font-size:.72rem}}
-"""
+CSS += """ol.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,250px),1fr));gap:.8rem;margin-bottom:.8rem}
+.cards li{margin:0;padding:.8rem;border:1px solid var(--line);border-radius:8px;min-width:0;background:var(--block-background-fill)}
+.cards p{display:block!important} .cards h3{font-size:.95rem;margin:0 0 .5rem} .cards .note{margin:.25rem 0 0;font-size:.8rem}
+.pair{display:flex;gap:.6rem} .pair figure{flex:1;min-width:0;max-width:180px}
+.pair img{width:100%;height:auto;margin:0;border-radius:6px}
+.says{margin:.5rem 0 0;font-size:.9rem}
+.says i{display:inline-block;width:.7rem;height:.7rem;margin-right:.35rem;border-radius:3px;background:var(--c)}
+.limits{margin-top:.4rem} .limits summary{cursor:pointer;font-weight:600} .limits ul{margin:.4rem 0 0 1.2rem;list-style:disc}
+@media (max-width:640px){.gradio-container .main.fillable{padding:14px} #intro h1{font-size:1.45rem} .empty{min-height:120px}
+  .smaller{grid-template-columns:88px 1fr;gap:.7rem} .smaller img{width:88px;height:88px} .picture .box span{font-size:.72rem}}
+""" # inside the network; and all of it on a phone
+
+# %% ../nbs/42_app.ipynb #a3a0256f
 INTRO = """<h1>What does this face express?</h1>
-<p>Drop a picture or use the camera. The answer is what people would say they see in the picture, not what somebody feels. Pictures stay on this computer and are deleted when the page ends.</p>"""
+<p>Drop a picture or use the camera. The answer is what people would say they see in the picture, not what somebody feels. \
+Pictures stay on this computer and are deleted when the page ends.</p>"""
 EMPTY = '<div class="empty"><b>No picture yet</b>Its faces will be marked here, each with what it seems to express.</div>'
-NO_FACE = 'No face found. Try a picture in which a face looks towards the camera; or, if it is nothing but a face, tick "the picture is one face".'
+NO_FACE = ("No face found. Try a picture in which a face looks towards the camera; or, if it is nothing but a face, "
+           'tick "the picture is one face".')
 
 # %% ../nbs/42_app.ipynb #20c6fd39
-def _say(text, wrong=False): return f'<p role="status" class="{"wrong" if wrong else "well"}">{html.escape(text)}</p>'
+def _say(text, wrong=False): return f'<p role="status" class="{"wrong" if wrong else "well"}">{escape(text)}</p>'
 
 def _parts(predictors, seen, px): # of the chosen face: picture, verdict, smaller
-    return picture(seen), verdict(next(iter(predictors.values())), seen.faces[seen.chosen], seen.chosen, len(seen.faces)), smaller(predictors, seen, px)
+    face, i, n = seen.faces[seen.chosen], seen.chosen, len(seen.faces)
+    return picture(seen), verdict(_first(predictors), face, i, n), smaller(predictors, seen, px)
 
 def _handlers(gr, predictors): # functions of the page's events
-    def nothing(say="", marked=EMPTY, seen=None, given=None): return given, seen, say, marked, gr.update(choices=[], value=None, visible=False), gr.update(visible=False), "", "", ""
+    def nothing(say="", marked=EMPTY, seen=None, given=None): # -> as `upload`
+        return given, seen, say, marked, gr.update(choices=[], value=None, visible=False), gr.update(visible=False), "", "", ""
     def upload(path, crop, px): # -> given, seen, say, picture, which, results, verdict, smaller, cards
         if path is None: return [gr.skip()]*9 # a bad file was taken away; `nothing` answers people who clear the picture
         try: seen = see(predictors, read_upload(path), crop)
         except (ValueError, OSError, ImportError) as e: return nothing(_say(str(e), True))
         n = len(seen.faces)
         if not n: return nothing(_say(NO_FACE, True), picture(seen), seen, gr.skip())
+        say = _say("1 face found." if n == 1 else f"{n} faces found; choose one in the picture or below.")
         names = [(f"{i + 1}: {o.label} {percent(o.confidence)}", i) for i,o in enumerate(seen.faces)]
         marked, shown, small = _parts(predictors, seen, px)
-        say = _say("1 face found." if n == 1 else f"{n} faces found; choose one in the picture or below.")
         return gr.skip(), seen, say, marked, gr.update(choices=names, value=0, visible=n > 1), gr.update(visible=True), shown, small, ""
     def choose(seen, i, px): # -> picture, verdict, smaller, cards
         if not (seen and i in range(len(seen.faces))): return [gr.skip()]*4
@@ -363,51 +481,78 @@ def _handlers(gr, predictors): # functions of the page's events
 
 # %% ../nbs/42_app.ipynb #9cfba6e7
 def _given(gr): # what takes an upload and passes the file on as it is; gradio's own would unpack any picture, however large
-    kind = ABCMeta.__new__(type(gr.Image), "Image", (gr.Image,), dict(preprocess=lambda self, o: o.path if o else None)) # `class` would make gradio write a file beside this module
-    return kind(label="Picture", type="filepath", sources=["upload","webcam","clipboard"], height=260, elem_id="given", buttons=[], placeholder="Drop a picture here, or click to choose one")
+    def preprocess(self, o): return o.path if o else None
+    # `class` would make gradio write a file beside this module
+    kind = ABCMeta.__new__(type(gr.Image), "Image", (gr.Image,), dict(preprocess=preprocess))
+    return kind(label="Picture", type="filepath", sources=["upload","webcam","clipboard"], height=260, elem_id="given", buttons=[],
+                placeholder="Drop a picture here, or click to choose one")
+
+def _question(gr): # -> given, crop, draw: what takes a picture
+    with gr.Column(scale=2, min_width=300):
+        given = _given(gr)
+        crop = gr.Checkbox(label="the picture is one face, cut out already", container=False, elem_id="crop")
+        draw = gr.Button("Try a drawn picture", size="sm", elem_id="example")
+    return given, crop, draw
+
+# %% ../nbs/42_app.ipynb #9e2e34fe
+def _answers(gr, predictors): # -> results, shown, px, small, steps: what is told about the chosen face
+    most, part = curve_sizes(predictors)[-1], dict(min_width=300, elem_classes="part")
+    with gr.Column(visible=False, elem_id="results") as results:
+        with gr.Row():
+            with gr.Column(**part):
+                gr.HTML("<h2>Expression</h2>")
+                shown = gr.HTML(elem_id="shown")
+                gr.HTML(limits(_first(predictors)))
+            with gr.Column(**part):
+                gr.HTML("<h2>Smaller and smaller</h2>")
+                px = gr.Slider(SIZES[0], most, most//2, step=1, label="Pixels of the face", elem_id="px")
+                small = gr.HTML(elem_id="small")
+        with gr.Column(elem_classes="part"):
+            gr.HTML("<h2>Inside the network</h2>")
+            steps = gr.HTML(elem_id="inside")
+    return results, shown, px, small, steps
 
 # %% ../nbs/42_app.ipynb #d5df205f
 def make_app(predictors:dict # name -> Predictor; the first one finds and judges, all are compared as the face gets smaller
             )->object: # gradio Blocks
     "The page, ready to launch."
     import gradio as gr
-    most = curve_sizes(predictors)[-1]
     upload, nothing, choose, shrink, look = _handlers(gr, predictors)
+    hidden, minimal, last = dict(show_progress="hidden"), dict(show_progress="minimal"), dict(trigger_mode="always_last")
     with gr.Blocks(title="psr_fer", analytics_enabled=False, delete_cache=(60, 600)) as app:
         seen = gr.State(None, time_to_live=3600)
         gr.HTML(INTRO, elem_id="intro")
         with gr.Row():
-            with gr.Column(scale=2, min_width=300):
-                given = _given(gr)
-                crop = gr.Checkbox(label="the picture is one face, cut out already", container=False, elem_id="crop")
-                draw = gr.Button("Try a drawn picture", size="sm", elem_id="example")
+            given, crop, draw = _question(gr)
             with gr.Column(scale=3, min_width=300): say, marked = gr.HTML(elem_id="say"), gr.HTML(EMPTY, elem_id="marked")
         which = gr.Radio([], label="Face", visible=False, elem_id="which")
-        with gr.Column(visible=False, elem_id="results") as results:
-            with gr.Row():
-                with gr.Column(min_width=300, elem_classes="part"): gr.HTML("<h2>Expression</h2>"); shown = gr.HTML(elem_id="shown"); gr.HTML(limits(next(iter(predictors.values()))))
-                with gr.Column(min_width=300, elem_classes="part"): gr.HTML("<h2>Smaller and smaller</h2>"); px, small = gr.Slider(SIZES[0], most, most//2, step=1, label="Pixels of the face", elem_id="px"), gr.HTML(elem_id="small")
-            with gr.Column(elem_classes="part"): gr.HTML("<h2>Inside the network</h2>"); steps = gr.HTML(elem_id="inside")
-        draw.click(example, None, given, show_progress="hidden")
+        results, shown, px, small, steps = _answers(gr, predictors)
         page = [given, seen, say, marked, which, results, shown, small, steps]
-        given.clear(lambda: [gr.skip(), *nothing()[1:]], None, page, show_progress="hidden") # a click on the camera clears too, and its photo may be quicker than this answer
-        gr.on([given.change, crop.change], upload, [given, crop, px], page, show_progress="minimal", trigger_mode="always_last").then(look, seen, steps, show_progress="minimal")
-        which.input(choose, [seen, which, px], [marked, shown, small, steps], show_progress="hidden", trigger_mode="always_last").then(look, seen, steps, show_progress="minimal")
-        px.change(shrink, [seen, px], small, show_progress="hidden", trigger_mode="always_last")
+        draw.click(example, None, given, **hidden)
+        # a click on the camera clears too, and its photo may be quicker than this answer
+        given.clear(lambda: [gr.skip(), *nothing()[1:]], None, page, **hidden)
+        judged = gr.on([given.change, crop.change], upload, [given, crop, px], page, **minimal, **last)
+        judged.then(look, seen, steps, **minimal)
+        chosen = which.input(choose, [seen, which, px], [marked, shown, small, steps], **hidden, **last)
+        chosen.then(look, seen, steps, **minimal)
+        px.change(shrink, [seen, px], small, **hidden, **last)
     return app
 
 # %% ../nbs/42_app.ipynb #cfd15bfb
-_QUIET = dict(GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False", GRADIO_SSR_MODE="False", GRADIO_MCP_SERVER="False", HF_HUB_OFFLINE="1")
+_QUIET = dict(GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False", GRADIO_SSR_MODE="False", GRADIO_MCP_SERVER="False",
+              HF_HUB_OFFLINE="1")
 
 def _launch(app, folder, port, open_browser): # serve, and take the folder away at the end
     import gradio as gr
-    stop, theme = app.close, gr.themes.Soft(primary_hue="blue", secondary_hue="blue", font=["Segoe UI","Roboto","sans-serif"], font_mono=["monospace"]) # no fonts from elsewhere
+    theme = gr.themes.Soft(primary_hue="blue", secondary_hue="blue",
+                           font=["Segoe UI","Roboto","sans-serif"], font_mono=["monospace"]) # no fonts from elsewhere
+    stop = app.close
     def close(*args, **kwargs):
         try: stop(verbose=False)
         finally: shutil.rmtree(folder, ignore_errors=True)
     app.close = close
-    app.launch(server_name="127.0.0.1", server_port=port, inbrowser=open_browser, prevent_thread_lock=True, quiet=True, share=False, max_file_size=MOST_BYTES,
-               enable_monitoring=False, footer_links=[], theme=theme, css=CSS)
+    app.launch(server_name="127.0.0.1", server_port=port, inbrowser=open_browser, prevent_thread_lock=True, quiet=True, share=False,
+               max_file_size=MOST_BYTES, enable_monitoring=False, footer_links=[], theme=theme, css=CSS)
 
 def _wait(app): # until somebody ends it
     def end(*_): raise KeyboardInterrupt
@@ -417,18 +562,20 @@ def _wait(app): # until somebody ends it
     app.block_thread()
 
 # %% ../nbs/42_app.ipynb #323b53bc
+def _refused(port): # the OSError of who wants the port; None: it is free
+    with socket.socket() as s:
+        # a page that has just ended holds nothing; on Windows the option would mean to share
+        if os.name != "nt": s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try: s.bind(("127.0.0.1", port))
+        except OSError as e: return e
+
 def port_problem(port # on this computer
                 )->str: # one sentence; empty where the page can have it
     "Why a port cannot be used, with the next one that can."
-    def taken(o):
-        with socket.socket() as s:
-            if os.name != "nt": s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1) # a page that has just ended holds nothing; on Windows it would mean to share
-            try: s.bind(("127.0.0.1", o))
-            except OSError as e: return e
-    problem = taken(port)
+    problem = _refused(port)
     if problem is None: return ""
-    free = next((o for o in range(max(port, 1023) + 1, 65536) if taken(o) is None), None)
     why = "may not be used by this user" if isinstance(problem, PermissionError) else "is taken by another program"
+    free = next((o for o in range(max(port, 1023) + 1, 65536) if _refused(o) is None), None)
     return f"port {port} {why}; " + (f"port {free} is free: give --port {free}." if free else "choose a lower one with --port.")
 
 def shipped_baseline(folder=DEFAULT.parent # of the weights that come with the package
@@ -439,7 +586,7 @@ def shipped_baseline(folder=DEFAULT.parent # of the weights that come with the p
 
 # %% ../nbs/42_app.ipynb #6d75ece7
 def run_app(weights=None, # run folder or checkpoint; None: the weights that ship
-            baseline=None, # run folder or checkpoint of a baseline to compare with; None: with the weights that ship, the baseline that ships
+            baseline=None, # likewise, of a baseline to compare with; None: the one that ships, with the weights that ship
             port:int=7860, # on this computer only
             open_browser:bool=True, # open the page
             say=print, # gets the address

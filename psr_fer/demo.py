@@ -13,14 +13,13 @@ from fastai.torch_core import default_device
 from .data.synthetic import synthetic_faces
 from .data.table import PixelCache, split_of
 from .emotions import IMAGENET_STATS
-from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_sizes
+from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_history, plot_sizes
 from .interpret import pixels
 from .metrics import METRICS
 from .models.edsr import EDSR
 from .models.psr import PSR, Baseline
-from .pages import check_page_out, html_table, legend_below, page
+from .pages import check_page_out, html_table, page
 from .recipes import get_recipe
-from .report import plot_curves
 from .checkpoints import write_whole
 from .runs import Finished, dataset_table, train_run
 
@@ -46,10 +45,10 @@ def demo_page(out, # folder
     sizes = test[["width","height"]].mean(axis=1).to_numpy()
     small = int(np.argsort(sizes)[len(sizes)//50])
     parts = [("Result on the test split", html_table(pd.DataFrame(rows).T), f"{len(test)} drawn faces that neither network has seen; test-time views: {runs['PSR'].metrics['views']}. The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+."),
-             ("Learning curves", plot_curves({k: r.history for k,r in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),
+             ("Learning curves", plot_history({k: r.history for k,r in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),
              ("Confusion", {f"Confusion of the {k}": plot_confusion({k: o}, runs[k].classes) for k,o in results.items()},
               "Percent of each true class; the truth is the majority of ten simulated raters."),
-             ("Accuracy by original size", legend_below(plot_by_size(sizes, {k: r.right()["fused"] for k,r in runs.items()})),
+             ("Accuracy by original size", plot_by_size(sizes, {k: r.right()["fused"] for k,r in runs.items()}),
               "What the pyramid is for: faces that were small before they were resized."),
              ("What the branches see", plot_branches(branch_images(runs["PSR"].model, test, small)), f"A face of {int(sizes[small])} px, labelled {html.escape(test['label'][small])}: reduced, super-resolved, and as the STN aligned it."),
              ("The data set", plot_sizes(table), "Native sizes spread as in the paper's Figure 1."), ("Classes", plot_classes(table), "")]

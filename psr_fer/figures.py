@@ -7,21 +7,23 @@ __all__ = ['MODEL_COLORS', 'STYLE', 'PAPER_COLOR', 'figure', 'Stated', 'draw_pap
            'sample_grid', 'plot_confusion', 'accuracy_by_size', 'plot_by_size', 'plot_branches']
 
 # %% ../nbs/17_figures.ipynb #4c500747
+import math, textwrap
 from contextlib import contextmanager
 from dataclasses import dataclass
 import numpy as np, pandas as pd
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from .data.table import BOX, class_counts, open_face
 from .emotions import COLORS, EMOTIONS, class_color # noqa: F401 - COLORS for who looks for it here
 
 # %% ../nbs/17_figures.ipynb #e9dff275
-MODEL_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999") # PSR, baseline, then further ones; after the last one the first again, with the next mark
-STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False,
-         "axes.spines.right": False, "axes.grid": True, "grid.color": "#e6e6e6", "grid.linewidth": .6, "axes.axisbelow": True, "legend.frameon": False,
-         "figure.facecolor": "white", "savefig.dpi": 120, "savefig.bbox": "tight"}
+MODEL_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#999999") # PSR, baseline, then further ones, see `model_look`
+STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e6e6e6",
+         "grid.linewidth": .6, "legend.frameon": False, "figure.facecolor": "white", "savefig.dpi": 120, "savefig.bbox": "tight"}
 
 @contextmanager
 def figure(width=7., # inches
@@ -45,9 +47,32 @@ def save(fig:Figure, # matplotlib
 
 def model_look(k:int # number of the model, from 0
               )->dict: # color and marker, arguments of `Axes.plot`
-    "How the k-th model is drawn, however many there are."
+    "How the k-th model is drawn: after the last colour the first again, with the next mark."
     turn, i = divmod(k, len(MODEL_COLORS))
     return dict(color=MODEL_COLORS[i], marker=("","o","s","^","D")[turn % 5], ms=3.5)
+
+# %% ../nbs/17_figures.ipynb #ba54f6c7
+_LEGEND = 7 # size of its letters, points
+_HANDLE = 34 # points for the line or bar before a name, with the gap behind it
+
+def _width(text): return TextPath((0, 0), text, size=_LEGEND).get_extents().width # points
+
+def _wrapped(name, room): # a name in lines of at most `room` points
+    letters = int(len(name)*room/max(_width(name), 1))
+    return name if len(name) <= letters else textwrap.fill(name, max(letters, 1))
+
+def legend_below(fig:Figure # its panels show the same models, and those of the last one are labelled
+                )->None: # the figure becomes as much higher as the legend needs
+    "One legend for all panels, below them."
+    handles, names = fig.axes[-1].get_legend_handles_labels()
+    room = 72*fig.get_figwidth() - _HANDLE
+    names = [_wrapped(o, room) for o in names]
+    lines = [o.splitlines() for o in names]
+    widest = max(_width(l) for o in lines for l in o)
+    columns = max(1, int((room + _HANDLE)/(widest + _HANDLE)))
+    rows, high = math.ceil(len(names)/columns), max(map(len, lines))
+    fig.set_figheight(fig.get_figheight() + rows*(.04 + .12*high)) # inches
+    fig.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=_LEGEND)
 
 # %% ../nbs/17_figures.ipynb #b7ec1072
 PAPER_COLOR = "#767676" # what the paper says
@@ -71,6 +96,28 @@ def paper_note(fig:Figure, # matplotlib
     picture = "; the paper prints its own only as a picture" if paper.curve else ""
     fig.supxlabel(f"grey: what the paper states ({paper.where}){picture}", x=.01, ha="left", fontsize=6.5, color=PAPER_COLOR)
 
+_line = dict(color=PAPER_COLOR, zorder=1.5) # below what is ours
+_words = dict(fontsize=6.5, color=PAPER_COLOR, textcoords="offset points", va="bottom",
+              in_layout=False) # words near the edge leave the axes as large as they were
+
+def _draw_levels(ax, levels): # words at the right end of each line
+    for y,text in levels:
+        ax.axhline(y, ls="--", lw=.9, **_line)
+        ax.annotate(text, (.995, y), xycoords=ax.get_yaxis_transform(), xytext=(0,2), ha="right", **_words)
+
+def _draw_marks(ax, marks, low, high): # words in steps, the first highest
+    for k,(x,text) in enumerate(marks):
+        if not low <= x <= high: continue
+        ax.axvline(x, ls=":", lw=1.1, **_line)
+        ax.annotate(text, (x, .02), xycoords=ax.get_xaxis_transform(), xytext=(3, 10*(len(marks) - 1 - k)), **_words)
+
+def _draw_spans(ax, spans, low, high): # bands, by turns darker and lighter
+    for k,(a,b,text) in enumerate(spans):
+        if b < low or a > high: continue
+        a, b = max(a, low), min(b, high)
+        ax.axvspan(a, b, color=PAPER_COLOR, alpha=(.2,.1)[k % 2], lw=0, zorder=.5)
+        ax.annotate(text, (a, .02), xycoords=ax.get_xaxis_transform(), xytext=(3, 9*(k % 2)), **_words)
+
 # %% ../nbs/17_figures.ipynb #fa93a937
 def draw_paper(ax, # matplotlib axes, with everything else drawn
                paper:Stated, # of this figure
@@ -78,31 +125,21 @@ def draw_paper(ax, # matplotlib axes, with everything else drawn
               )->None: # the axes change
     "Lay what the paper states about a figure over it, in its grey, with a note below."
     low, high = xlim or ax.get_xlim()
-    look = dict(color=PAPER_COLOR, zorder=1.5)
-    top, words = ax.get_xaxis_transform(), dict(fontsize=6.5, color=PAPER_COLOR, in_layout=False) # words near the edge leave the axes as large as they were
-    for y,text in paper.levels:
-        ax.axhline(y, ls="--", lw=.9, **look)
-        ax.annotate(text, (.995, y), xycoords=ax.get_yaxis_transform(), xytext=(0,2), textcoords="offset points", ha="right", va="bottom", **words)
-    for k,(x,text) in enumerate(paper.marks):
-        if not low <= x <= high: continue
-        ax.axvline(x, ls=":", lw=1.1, **look)
-        ax.annotate(text, (x, .02), xycoords=top, xytext=(3, 10*(len(paper.marks) - 1 - k)), textcoords="offset points", va="bottom", **words)
-    for k,(a,b,text) in enumerate(paper.spans):
-        if b < low or a > high: continue
-        a, b = max(a, low), min(b, high)
-        ax.axvspan(a, b, color=PAPER_COLOR, alpha=(.2,.1)[k % 2], lw=0, zorder=.5)
-        ax.annotate(text, (a, .02), xycoords=top, xytext=(3, 9*(k % 2)), textcoords="offset points", va="bottom", **words)
+    _draw_levels(ax, paper.levels)
+    _draw_marks(ax, paper.marks, low, high)
+    _draw_spans(ax, paper.spans, low, high)
     paper_note(ax.figure, paper)
 
 # %% ../nbs/17_figures.ipynb #298d7099
 def size_counts(table:pd.DataFrame # a data set
-               )->dict: # faces, mean and sd (pixels, of all sizes as they are), edges (n+1 pixels) and counts (n): sums, of which no face can be told
+               )->dict: # sums, of which no face can be told: faces, mean, sd and largest (pixels), edges (n+1 pixels) and counts (n)
     "How many faces there are of each original size, the mean of width and height."
     size = (table["width"] + table["height"])/2
     same = size.nunique() == 1 # FER+: one bar says it better than a curve
     edges = np.array([size.iloc[0] - 2, size.iloc[0] + 2]) if same else np.linspace(0, min(1000, size.max()), 60)
     counts, _ = np.histogram(np.minimum(size, 1000), bins=edges)
-    return dict(faces=len(size), mean=float(size.mean()), sd=float(size.std()), largest=float(size.max()), edges=edges.round(3).tolist(), counts=counts.tolist())
+    return dict(faces=len(size), mean=float(size.mean()), sd=float(size.std()), largest=float(size.max()),
+                edges=edges.round(3).tolist(), counts=counts.tolist())
 
 def plot_sizes(data, # a data set, or what `size_counts` says of one
                paper:Stated=None # what the paper states
@@ -110,33 +147,45 @@ def plot_sizes(data, # a data set, or what `size_counts` says of one
     "How many faces there are of each original size, the mean of width and height (Fig. 1)."
     c = data if isinstance(data, dict) else size_counts(data)
     edges = np.array(c["edges"])
+    cut = " (larger than 1000 counted as 1000)" if c["largest"] > 1000 else ""
     with figure(7, 2.8) as (fig, ax):
         ax.bar(edges[:-1], c["counts"], np.diff(edges), align="edge", color=MODEL_COLORS[0])
         ax.set_xlim(0, 2*edges.mean() if len(edges) == 2 else None)
-        ax.set(xlabel="original size, pixels (larger than 1000 counted as 1000)" if c["largest"] > 1000 else "original size, pixels", ylabel="faces",
+        ax.set(xlabel=f"original size, pixels{cut}", ylabel="faces",
                title=f"Original sizes: {c['faces']:,} faces, mean {c['mean']:.0f} px, sd {c['sd']:.0f} px")
         if paper: draw_paper(ax, paper)
     return fig
 
 # %% ../nbs/17_figures.ipynb #b6e2de84
+def _draw_counts(ax, counts, said): # faces per class as bars, beside them what the paper says of some classes
+    ax.barh(counts.index, counts, color=[class_color(o) for o in counts.index])
+    for i,n in enumerate(counts): ax.text(n, i, f" {n:,}", va="center", fontsize=8, color="#444444")
+    at = [i for i,o in enumerate(counts.index) if o in said]
+    ax.plot([said[counts.index[i]] for i in at], at, "|", ms=13, mew=1.5, color=PAPER_COLOR, label="paper")
+    ax.set_xlim(0, counts.max()*1.25)
+    ax.set(title=f"{counts.name}: {counts.sum():,} faces", xlabel="faces")
+    ax.grid(axis="y", visible=False)
+
 def plot_classes(data, # a data set, or its `class_counts`
                  paper=None # dict from a split to a dict from class to faces, as the paper prints them
                 )->Figure: # matplotlib
     "Faces per class and split (Fig. 4), the paper's numbers as grey marks."
     c = class_counts(data) if "label" in data else data
     with figure(7, 2.6, 1, len(c.columns), sharey=True, squeeze=False) as (fig, axs):
-        for ax,split in zip(axs[0], c):
-            ax.barh(c.index, c[split], color=[class_color(o) for o in c.index])
-            ax.set_xlim(0, c[split].max()*1.25); ax.grid(axis="y", visible=False)
-            ax.set_title(f"{split}: {c[split].sum():,} faces"); ax.set_xlabel("faces")
-            for i,v in enumerate(c[split]): ax.text(v, i, f" {v:,}", va="center", fontsize=8, color="#444444")
-            said = (paper or {}).get(split, {})
-            ax.plot([said[o] for o in c.index if o in said], [i for i,o in enumerate(c.index) if o in said], "|", ms=13, mew=1.5, color=PAPER_COLOR, label="paper")
+        for ax,split in zip(axs[0], c): _draw_counts(ax, c[split], (paper or {}).get(split, {}))
         if paper: paper_note(fig, Stated("Table 3", "", curve=False))
         axs[0,0].invert_yaxis()
     return fig
 
 # %% ../nbs/17_figures.ipynb #cf960b9c
+def face_of(row, # of a table, with its box if the table has boxes
+            root # folder of the data set
+           )->object: # PIL image, RGB
+    "The face of one row of a table."
+    box = tuple(row[o] for o in BOX) if "left" in row else None
+    return open_face(root, row["path"], box).convert("RGB")
+
+# %% ../nbs/17_figures.ipynb #f5b11f1e
 def sample_grid(table:pd.DataFrame, # a data set
                 root=None, # its folder; default: where it was read from
                 n:int=6, # faces per class
@@ -148,56 +197,68 @@ def sample_grid(table:pd.DataFrame, # a data set
     names = [o for o in table.attrs.get("classes", EMOTIONS) if (t["label"] == o).any()]
     with figure(1.05*len(names), 1.1*n, n, len(names), squeeze=False) as (fig, axs):
         for ax in axs.flat: ax.axis("off")
-        for j,name in enumerate(names):
+        for column,name in zip(axs.T, names):
             rows = t[t["label"] == name].sample(frac=1, random_state=seed).head(n)
-            for ax,(_,r) in zip(axs[:,j], rows.iterrows()):
-                ax.imshow(open_face(root, r["path"], tuple(r[o] for o in BOX) if "left" in t else None).convert("RGB").resize((96,96)))
-            axs[0,j].set_title(name, color=class_color(name), loc="center")
+            for ax,(_,row) in zip(column, rows.iterrows()): ax.imshow(face_of(row, root).resize((96,96)))
+            column[0].set_title(name, color=class_color(name), loc="center")
     return fig
 
 # %% ../nbs/17_figures.ipynb #1812bac0
 def plot_history(histories # dict from the model's name to its history table (columns stage, train_loss, valid_loss, wa)
                 )->Figure: # matplotlib
     "Loss and validation WA over all epochs of one or several runs."
-    with figure(8, 2.8, 1, 2) as (fig, (a,b)):
+    with figure(8, 2.8, 1, 2) as (fig, (loss,wa)):
         for k,(name,h) in enumerate(histories.items()):
-            x, look = np.arange(1, len(h) + 1), model_look(k)
-            a.plot(x, h["train_loss"], label=f"{name}, train", **look); a.plot(x, h["valid_loss"], ls="--", label=f"{name}, valid", **look)
-            b.plot(x, 100*h["wa"], label=name, **look)
-            for i in np.flatnonzero(h["stage"].to_numpy()[1:] != h["stage"].to_numpy()[:-1]): # a new stage starts
-                for ax in (a,b): ax.axvline(i + 1.5, color="#bbbbbb", lw=.8, ls=":")
-        a.set(title="Loss", xlabel="epoch (dotted: next stage)"); b.set(title="WA on the validation split, %", xlabel="epoch (dotted: next stage)")
-        for ax in (a,b): ax.xaxis.set_major_locator(MaxNLocator(integer=True)); ax.legend(fontsize=7)
+            epochs, look, stage = np.arange(1, len(h) + 1), model_look(k), h["stage"].to_numpy()
+            loss.plot(epochs, h["train_loss"], **look)
+            loss.plot(epochs, h["valid_loss"], ls="--", **look)
+            wa.plot(epochs, 100*h["wa"], label=name, **look)
+            for i in np.flatnonzero(stage[1:] != stage[:-1]):
+                for ax in (loss,wa): ax.axvline(i + 1.5, color="#bbbbbb", lw=.8, ls=":") # between two stages
+        loss.set_title("Loss (broken line: validation)")
+        wa.set_title("WA on the validation split, %")
+        for ax in (loss,wa):
+            ax.set_xlabel("epoch (dotted: next stage)")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend_below(fig)
     return fig
 
 # %% ../nbs/17_figures.ipynb #a06efb25
+def _draw_confusion(ax, percents, classes): # (C,C) percent of each true class
+    ax.imshow(percents, cmap="Blues", vmin=0, vmax=100)
+    for (i,j),v in np.ndenumerate(percents):
+        if v >= .5: ax.text(j, i, f"{v:.0f}", ha="center", va="center", fontsize=7, color="white" if v > 55 else "#333333")
+    ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    ax.set_yticks(range(len(classes)), classes)
+    ax.set(xlabel="judged", ylabel="true")
+    ax.grid(False)
+
+def _paper_ink(v): return "#e2e2e2" if v > 55 else "#444444" if v > 20 else PAPER_COLOR # readable on any blue
+
+def _draw_paper_cells(ax, percents, classes, paper): # the percentages that the paper's text gives, below ours
+    for true,judged,percent in paper.cells:
+        if true not in classes or judged not in classes: continue
+        i, j = classes.index(true), classes.index(judged)
+        ax.add_patch(Rectangle((j - .47, i - .47), .94, .94, fill=False, color=PAPER_COLOR, lw=1.2))
+        ax.text(j, i + .46, f"{percent}", ha="center", va="bottom", fontsize=6, style="italic", color=_paper_ink(percents[i,j]))
+    paper_note(ax.figure, paper)
+
+# %% ../nbs/17_figures.ipynb #498f22c5
 def plot_confusion(results, # dict from the model's name to what `psr_fer.metrics.judge` returned
                    classes, # names, in the order of the confusion matrix; or a dict from the model's name to its names
                    paper=None # dict from the model's name to `Stated`, whose cells are framed
                   )->Figure: # matplotlib
     "Confusion matrices side by side, percent of each true class (Fig. 6)."
-    classes = classes if isinstance(classes, dict) else {k: classes for k in results}
-    most = max(len(classes[k]) for k in results)
+    names = {k: list(classes[k] if isinstance(classes, dict) else classes) for k in results}
+    most = max(map(len, names.values()))
     with figure((.42*most + 1.6)*len(results), .42*most + 1.3, 1, len(results), squeeze=False) as (fig, axs):
-        for ax,(name,r) in zip(axs[0], results.items()):
-            n = len(classes[name])
-            m = np.array(r["confusion"], float); m = 100*m/np.maximum(m.sum(1, keepdims=True), 1)
-            ax.imshow(m, cmap="Blues", vmin=0, vmax=100); ax.grid(False)
-            for i in range(n):
-                for j in range(n):
-                    if m[i,j] >= .5: ax.text(j, i, f"{m[i,j]:.0f}", ha="center", va="center", fontsize=7, color="white" if m[i,j] > 55 else "#333333")
-            ax.set_xticks(range(n), classes[name], rotation=45, ha="right"); ax.set_yticks(range(n), classes[name])
-            ax.set(title=f"{name}: WA {100*r['wa']:.1f}, UA {100*r['ua']:.1f}", xlabel="judged", ylabel="true")
-            if name in (paper or {}): _paper_cells(ax, m, list(classes[name]), paper[name])
+        for ax,(model,r) in zip(axs[0], results.items()):
+            m = np.array(r["confusion"], float)
+            percents = 100*m/np.maximum(m.sum(1, keepdims=True), 1)
+            _draw_confusion(ax, percents, names[model])
+            ax.set_title(f"{model}: WA {100*r['wa']:.1f}, UA {100*r['ua']:.1f}")
+            if model in (paper or {}): _draw_paper_cells(ax, percents, names[model], paper[model])
     return fig
-
-def _paper_cells(ax, m, classes, paper): # the percentages that the paper's text gives, below ours
-    for true,judged,percent in paper.cells:
-        if true not in classes or judged not in classes: continue
-        i, j = classes.index(true), classes.index(judged)
-        ax.add_patch(Rectangle((j - .47, i - .47), .94, .94, fill=False, color=PAPER_COLOR, lw=1.2))
-        ax.text(j, i + .46, f"{percent}", ha="center", va="bottom", fontsize=6, style="italic", color="#e2e2e2" if m[i,j] > 55 else "#444444" if m[i,j] > 20 else PAPER_COLOR) # readable on any blue
-    paper_note(ax.figure, paper)
 
 # %% ../nbs/17_figures.ipynb #f6c75928
 def accuracy_by_size(sizes, # (N,) original size in pixels
@@ -213,31 +274,46 @@ def accuracy_by_size(sizes, # (N,) original size in pixels
 def plain_log(axis, # x or y axis of a figure, logarithmic
               values, # what is drawn along it
               ticks=(8,12,16,24,32,48,64,96,144,200,300,400,600,800,1200,1600) # candidates
-             ):
+             )->None: # the axis changes
     "Label a logarithmic axis with a few plain numbers."
     low, high = float(np.min(values)), float(np.max(values))
     inside = [o for o in ticks if low <= o <= high]
-    axis.set_major_locator(FixedLocator(inside[::max(1, len(inside)//6)] or [low])); axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda o,_: f"{o:g}"))
+    axis.set_major_locator(FixedLocator(inside[::max(1, len(inside)//6)] or [low]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 # %% ../nbs/17_figures.ipynb #be086161
+def _size_label(size, faces): # of a bin of `accuracy_by_size`
+    low, high = int(size.left), int(size.right)
+    return f"{low}-{high - 1}\nn={faces}" if high < 10_000 else f"{low}+\nn={faces}"
+
+def _draw_bins(ax, tables): # bars side by side: model's name -> what `accuracy_by_size` returned
+    faces, width = next(iter(tables.values()))["faces"], .8/len(tables)
+    for k,t in enumerate(tables.values()):
+        turn = k // len(MODEL_COLORS) # a colour that comes again is hatched
+        at = np.arange(len(faces)) + (k - (len(tables) - 1)/2)*width
+        ax.bar(at, 100*t["accuracy"], width, color=model_look(k)["color"], hatch="/"*3*turn, edgecolor="white" if turn else None)
+    ax.set_xticks(range(len(faces)), [_size_label(*o) for o in faces.items()], fontsize=6)
+    ax.set(title="WA by original size, %", xlabel="pixels")
+
+def _draw_running(ax, sizes, rights, skip=20): # accuracy from the smallest face up; the first twenty are too few, as in the paper
+    order, n = np.argsort(sizes, kind="stable"), np.arange(1, len(sizes) + 1)
+    for k,(name,right) in enumerate(rights.items()):
+        accuracy = np.cumsum(np.asarray(right, float)[order])/n
+        ax.plot(sizes[order][skip:], 100*accuracy[skip:], markevery=.2, label=name, **model_look(k))
+    ax.set(title="WA of all faces up to a size, %", xlabel="original size, pixels", xscale="log")
+    plain_log(ax.xaxis, sizes[order][skip:])
+
+# %% ../nbs/17_figures.ipynb #3a27ae07
 def plot_by_size(sizes, # (N,) original size in pixels
                  rights # dict from the model's name to (N,) bool
                 )->Figure: # matplotlib
     "Accuracy by original size, in bins and cumulative from the smallest up (Fig. 7)."
-    sizes = np.asarray(sizes); order = np.argsort(sizes, kind="stable")
-    with figure(8, 2.8, 1, 2) as (fig, (a,b)):
-        tables = {k: accuracy_by_size(sizes, v) for k,v in rights.items()}
-        first, w = next(iter(tables.values())), .8/len(rights)
-        for k,(name,right) in enumerate(rights.items()):
-            look, again = model_look(k), k // len(MODEL_COLORS)
-            a.bar(np.arange(len(first)) + (k - (len(rights) - 1)/2)*w, 100*tables[name]["accuracy"], w, color=look["color"], hatch="/"*3*again, edgecolor="white" if again else None, label=name)
-            acc = 100*np.cumsum(np.asarray(right, float)[order])/np.arange(1, len(order) + 1)
-            b.plot(sizes[order][20:], acc[20:], markevery=.2, label=name, **look) # the first twenty are too few, as in the paper
-        a.set_xticks(range(len(first)), [f"{int(o.left)}-{int(o.right) - 1}\nn={n}" if o.right < 10_000 else f"{int(o.left)}+\nn={n}" for o,n in zip(first.index, first["faces"])], fontsize=7)
-        a.set(title="WA by original size, %", xlabel="pixels"); b.set(title="WA of all faces up to a size, %", xlabel="original size, pixels", xscale="log")
-        plain_log(b.xaxis, sizes[order][20:])
-        for ax in (a,b): ax.legend(fontsize=7, loc="lower right", frameon=True, framealpha=.85, edgecolor="none")
+    sizes = np.asarray(sizes)
+    with figure(8, 2.8, 1, 2) as (fig, (bins,running)):
+        _draw_bins(bins, {k: accuracy_by_size(sizes, v) for k,v in rights.items()})
+        _draw_running(running, sizes, rights)
+        legend_below(fig)
     return fig
 
 # %% ../nbs/17_figures.ipynb #7250f560

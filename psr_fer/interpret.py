@@ -11,14 +11,15 @@ __all__ = ['REDUCED_SIZES', 'pixels', 'shrink_faces', 'reduced_size_scores', 'br
 # %% ../nbs/28_interpret.ipynb #067e1421
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from fastai.data.transforms import Normalize
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from torch import Tensor, fx, nn
-from .data.table import BOX, open_face
+from .data.table import BOX
 from .emotions import EMOTIONS, IMAGENET_STATS
-from .figures import MODEL_COLORS, Stated, class_color, draw_paper, figure, model_look, paper_note, plain_log
+from .figures import MODEL_COLORS, Stated, class_color, draw_paper, face_of, figure, legend_below, model_look, paper_note, plain_log
 from .learner import fuse_scores, raw_scores
 from .metrics import METRICS, judge
 
@@ -32,18 +33,21 @@ def pixels(x:Tensor, # (B,3,H,W) float, normalised
     mean, std = _stats_view(stats, x)
     return (x*std + mean).clamp(0, 1)
 
+def _resize(x, size, mean, std): # bicubic overshoots black and white, a picture cannot
+    x = F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False)
+    return x.maximum(-mean/std).minimum((1 - mean)/std)
+
 def shrink_faces(x:Tensor, # (B,C,H,W) float, normalised
                  px:int, # shorter side of the small face, pixels
                  stats=IMAGENET_STATS # mean and sd per channel, of the normalisation
                 )->Tensor: # (B,C,H,W) float, normalised
     "Faces reduced to `px` pixels and brought back to their size (bicubic); faces that have no more than `px` stay as they are."
     if int(px) != px or px < 1: raise ValueError(f"a face cannot be reduced to {px!r} pixels; give a whole number, 1 or more.")
-    side = min(x.shape[-2:])
-    if px >= side: return x
-    mean, std = _stats_view(stats, x)
-    clip = lambda y: y.maximum(-mean/std).minimum((1 - mean)/std) # bicubic overshoots black and white, a picture cannot
-    resize = lambda y, size: clip(F.interpolate(y, size, mode="bicubic", antialias=True, align_corners=False))
-    return resize(resize(x, [max(1, round(n*px/side)) for n in x.shape[-2:]]), x.shape[-2:])
+    full = x.shape[-2:]
+    if px >= min(full): return x
+    small = [max(1, round(n*px/min(full))) for n in full]
+    stats = _stats_view(stats, x)
+    return _resize(_resize(x, small, *stats), full, *stats)
 
 # %% ../nbs/28_interpret.ipynb #dea97801
 REDUCED_SIZES = (48, 32, 24, 20, 16, 12, 10) # pixels
@@ -96,15 +100,19 @@ def right_by_reduced_size(model, # PSR or Baseline
                          )->dict: # size -> dict from "fused" and, for a PSR, each branch's name to (N,) bool
     "Which faces are still judged right when they have only so many pixels."
     sized, targets = reduced_size_scores(model, dl, sizes)
-    return {px: {k: (p == _numbers(targets)).numpy() for k,p in branch_predictions(model, o).items()} for px,o in sized.items()}
+    numbers = _numbers(targets)
+    return {px: {k: (p == numbers).numpy() for k,p in branch_predictions(model, o).items()} for px,o in sized.items()}
 
+# %% ../nbs/28_interpret.ipynb #b75109f9
 def mean_by_reduced_size(rights # dict from a model's name to what `right_by_reduced_size` returned
                         )->pd.DataFrame: # as `accuracy_by_reduced_size` returns it
     "The share of right faces at each size."
     out = {}
     for name,sized in rights.items():
         for px,each in sized.items():
-            for k,right in each.items(): out.setdefault(name if k == "fused" else f"{name}: {k}", {})[px] = float(np.mean(right))
+            for k,right in each.items():
+                column = name if k == "fused" else f"{name}: {k}"
+                out.setdefault(column, {})[px] = float(np.mean(right))
     return pd.DataFrame(out).rename_axis("pixels")
 
 def accuracy_by_reduced_size(models, # dict from name to PSR or Baseline
@@ -115,22 +123,31 @@ def accuracy_by_reduced_size(models, # dict from name to PSR or Baseline
     return mean_by_reduced_size({name: right_by_reduced_size(model, dl, sizes) for name,model in models.items()})
 
 # %% ../nbs/28_interpret.ipynb #8e6c945f
+_DASHES = "--", ":", "-.", (0, (6,1,1,1)) # of the branches of a model
+
 def _parts(table): # column -> (model, branch or "")
     split = {c: str(c).partition(": ") for c in table}
     return {c: (m, b) if b and m in table else (str(c), "") for c,(m,_,b) in split.items()}
 
+def _looks(table): # column -> arguments of `Axes.plot`
+    parts, looks, branches = _parts(table), {}, Counter()
+    models = list(dict.fromkeys(m for m,_ in parts.values()))
+    for column,(m,branch) in parts.items():
+        look = looks[column] = model_look(models.index(m))
+        if branch:
+            look.update(lw=1, ls=_DASHES[branches[m] % len(_DASHES)], alpha=.75)
+            branches[m] += 1
+        else: look.update(lw=2, marker="o")
+    return looks
+
 def plot_reduced_size(table:pd.DataFrame # as `accuracy_by_reduced_size` returns it
                      )->Figure: # matplotlib
     "WA by the size that faces were reduced to; models as lines, branches of a PSR thin and broken."
-    parts = _parts(table)
-    models = list(dict.fromkeys(m for m,_ in parts.values()))
     with figure(6, 3) as (fig, ax):
-        for c,(m,b) in parts.items():
-            style = dict(lw=1, ls=("--",":","-.",(0,(6,1,1,1)))[[k for k,(o,p) in parts.items() if o == m and p].index(c) % 4], alpha=.75) if b else dict(lw=2, marker="o", ms=3.5)
-            ax.plot(table.index, 100*table[c], label=c, **{**model_look(models.index(m)), **style})
+        for column,look in _looks(table).items(): ax.plot(table.index, 100*table[column], label=column, **look)
         ax.set(title="WA by the size that faces were reduced to, %", xlabel="pixels that are left of each face (logarithmic)", xscale="log")
         plain_log(ax.xaxis, table.index, sorted(table.index))
-        ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
+        legend_below(fig)
     return fig
 
 # %% ../nbs/28_interpret.ipynb #0c5ccff6
@@ -147,20 +164,30 @@ def by_size(sizes, # (N,) original size in pixels
     t = pd.DataFrame(right)[keep].groupby(sizes[keep]).agg(["size","sum"]).cumsum().rename_axis("pixels")
     n = t.iloc[:,0]
     out = pd.DataFrame(dict(faces=n, **{k: t[k,"sum"]/n for k in right}))[n > skip]
-    if not len(out): raise ValueError(f"{keep.sum()} of {len(sizes)} faces are smaller than limit={limit} pixels, and skip={skip} of them are left out; raise limit or lower skip.")
+    if not len(out):
+        raise ValueError(f"{keep.sum()} of {len(sizes)} faces are smaller than limit={limit} pixels, "
+                         f"and skip={skip} of them are left out; raise limit or lower skip.")
     return out
 
 # %% ../nbs/28_interpret.ipynb #7f3d443f
+def _original_size(ax, sizes): # what the figures of Section V-B have in common
+    ax.set_xlabel("original size, pixels")
+    if sizes.max() > 200:
+        ax.set_xscale("log")
+        plain_log(ax.xaxis, sizes)
+    ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
+
 def plot_cumulative(table:pd.DataFrame, # as `by_size` returns it
                     title:str="WA of all faces up to a size, %", # above the figure
                     paper:Stated=None # what the paper states
                    )->Figure: # matplotlib
     "Accuracy of all faces up to a size, a line per model (Fig. 7) or branch (Fig. 9)."
     with figure(6, 3) as (fig, ax):
-        for i,c in enumerate(table.columns.drop("faces")): ax.plot(table.index, 100*table[c], lw=1.3 if i else 2.6, color=MODEL_COLORS[i % len(MODEL_COLORS)], label=c)
-        ax.set(title=title, xlabel="original size, pixels")
-        if table.index.max() > 200: ax.set_xscale("log"); plain_log(ax.xaxis, table.index)
-        ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
+        for i,column in enumerate(table.columns.drop("faces")):
+            color, width = MODEL_COLORS[i % len(MODEL_COLORS)], 1.3 if i else 2.6
+            ax.plot(table.index, 100*table[column], lw=width, color=color, label=column)
+        ax.set_title(title)
+        _original_size(ax, table.index)
         ax.text(.01, .02, f"{int(table['faces'].iloc[-1]):,} faces", transform=ax.transAxes, fontsize=7, color="#666666")
         if paper: draw_paper(ax, paper)
     return fig
@@ -188,9 +215,8 @@ def plot_discrepancy(table:pd.DataFrame, # as `discrepancy` returns it
         ax.axhline(0, color="#999999", lw=.8)
         ax.plot(table.index, 100*table["raw"], ".", ms=4, color=MODEL_COLORS[0], label="raw")
         ax.plot(table.index, 100*table["smooth"], color=MODEL_COLORS[1], lw=2, label="smoothed")
-        ax.set(title=title, xlabel="original size, pixels")
-        if table.index.max() > 200: ax.set_xscale("log"); plain_log(ax.xaxis, table.index)
-        ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
+        ax.set_title(title)
+        _original_size(ax, table.index)
         if paper: draw_paper(ax, paper)
     return fig
 
@@ -210,7 +236,9 @@ def branch_report(scores:Tensor, # (N, n_branches, C) raw scores
 # %% ../nbs/28_interpret.ipynb #7aca6e81
 def _right(o, name): # (N,) bool
     a = np.asarray(o)
-    if a.ndim != 1 or not len(a) or not np.isin(a, (0,1)).all(): raise ValueError(f"{name} must be one True or False per face, got shape {a.shape} of {a.dtype}; compare predictions with targets first.")
+    if a.ndim != 1 or not len(a) or not np.isin(a, (0,1)).all():
+        raise ValueError(f"{name} must be one True or False per face, got shape {a.shape} of {a.dtype}; "
+                         "compare predictions with targets first.")
     return a.astype(bool)
 
 def resampled_means(values, # (N,) numbers, few different ones
@@ -218,31 +246,36 @@ def resampled_means(values, # (N,) numbers, few different ones
                     seed:int=0 # of the resamples
                    )->np.ndarray: # (n,) float64
     "Means of the values over resampled faces (bootstrap)."
-    kinds, counts = np.unique(np.asarray(values, float).round(9), return_counts=True) # drawing how often each kind occurs is drawing the faces
-    return np.random.default_rng(seed).multinomial(counts.sum(), counts/counts.sum(), size=n)@kinds/counts.sum()
+    kinds, counts = np.unique(np.asarray(values, float).round(9), return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(counts.sum(), counts/counts.sum(), size=n) # how often each kind occurs
+    return draws@kinds/counts.sum()
 
 # %% ../nbs/28_interpret.ipynb #31627b13
 def bootstrap_difference(right_a, # (N,) bool: judged right by a?
                          right_b, # (N,) bool, by b; same faces in the same order
                          n:int=10_000, # resamples
                          seed:int=0 # of the resamples
-                        )->dict: # difference of the accuracies a-b with its 95 % interval (low, high), share of resamples at or below 0, faces that only a or b judges right, McNemar's p
+                        )->dict: # accuracy of a minus b, its 95 % interval, share of resamples not above 0, faces of one alone, McNemar's p
     "How far the difference of two models' accuracies may be chance."
     a, b = _right(right_a, "right_a"), _right(right_b, "right_b")
     if len(a) != len(b): raise ValueError(f"right_a has {len(a)} faces and right_b {len(b)}; both must be the same faces.")
     only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-    diff = resampled_means(a.astype(int) - b, n, seed)
-    low, high = np.quantile(diff, (.025,.975)).tolist()
-    p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.
-    return dict(faces=len(a), difference=(only_a - only_b)/len(a), low=low, high=high, share_not_above_0=float((diff <= 0).mean()), only_a=only_a, only_b=only_b, mcnemar_p=float(p))
+    differ = only_a + only_b
+    means = resampled_means(a.astype(int) - b, n, seed)
+    low, high = np.quantile(means, (.025,.975)).tolist()
+    p = binomtest(only_a, differ).pvalue if differ else 1.
+    return dict(faces=len(a), difference=(only_a - only_b)/len(a), low=low, high=high, share_not_above_0=float((means <= 0).mean()),
+                only_a=only_a, only_b=only_b, mcnemar_p=float(p))
 
 # %% ../nbs/28_interpret.ipynb #f02a1372
 def _rates(m, over): # mean over the classes that occur of 2*hits/over, where `over` counts a class twice
     hits = np.diagonal(m, axis1=1, axis2=2)
     return np.where(over > 0, 2*hits/np.maximum(over, 1), 0).sum(1)/(over > 0).sum(1)
 
-_METRICS = dict(wa=lambda m: np.trace(m, axis1=1, axis2=2)/m.sum((1,2)), ua=lambda m: _rates(m, 2*m.sum(2)),
-                macro_f1=lambda m: _rates(m, m.sum(1) + m.sum(2))) # of (n,C,C) confusion matrices, rows = truth
+def _wa(m): return np.trace(m, axis1=1, axis2=2)/m.sum((1,2))
+def _ua(m): return _rates(m, 2*m.sum(2))
+def _macro_f1(m): return _rates(m, m.sum(1) + m.sum(2))
+_METRICS = dict(wa=_wa, ua=_ua, macro_f1=_macro_f1) # of (n,C,C) confusion matrices, rows = truth
 
 def bootstrap_metric(targets, # (N,) class numbers
                      predictions, # (N,) class numbers
@@ -253,7 +286,8 @@ def bootstrap_metric(targets, # (N,) class numbers
     "A metric with its 95 % interval over resampled faces."
     if metric not in _METRICS: raise ValueError(f"no metric {metric!r}; choose {', '.join(_METRICS)}.")
     t, p = np.asarray(targets), np.asarray(predictions)
-    if t.ndim != 1 or t.shape != p.shape or not len(t): raise ValueError(f"targets have shape {t.shape} and predictions {p.shape}; give one class number per face in each.")
+    if t.ndim != 1 or t.shape != p.shape or not len(t):
+        raise ValueError(f"targets have shape {t.shape} and predictions {p.shape}; give one class number per face in each.")
     c = int(max(t.max(), p.max())) + 1
     cells = np.bincount(t*c + p, minlength=c*c)
     draws = np.random.default_rng(seed).multinomial(len(t), cells/len(t), size=n)
@@ -269,20 +303,28 @@ def gains(table:pd.DataFrame, # a data set
           split:str="test", # which split was judged
           by:str="size", # "size": smallest faces first; "confidence": surest of `scores_a` first
           classes=None # names of the C classes; default: the table's
-         )->pd.DataFrame: # a row per face, index as in `table`: path, label, what each model says, size (pixels), confidence in [0,1], boxes if any
+         )->pd.DataFrame: # a row per face, indexed as `table`: path, label, boxes, each model's label, size (pixels), confidence in [0,1]
     "Faces that model A judges right and model B wrong (Fig. 12)."
     if by not in ("size","confidence"): raise ValueError(f"by={by!r}; it must be 'size' or 'confidence'.")
     t, classes = table[table["split"] == split], np.array(list(classes or table.attrs.get("classes", EMOTIONS)))
     p = [torch.as_tensor(o).detach().cpu().double().softmax(-1).numpy() for o in (scores_a, scores_b)]
     for o in p:
-        if o.shape != (len(t), len(classes)): raise ValueError(f"scores have shape {o.shape}; {split} has {len(t)} faces and {len(classes)} classes.")
-    said, label = [classes[o.argmax(1)] for o in p], t["label"].to_numpy()
-    out = t[["path","label", *(o for o in BOX if o in t)]].assign(**dict(zip(names, said)), size=(t["width"] + t["height"])/2, confidence=p[0].max(1))
-    out = out[(said[0] == label) & (said[1] != label)].sort_values(by, ascending=by == "size", kind="stable")
+        if o.shape != (len(t), len(classes)):
+            raise ValueError(f"scores have shape {o.shape}; {split} has {len(t)} faces and {len(classes)} classes.")
+    a, b = [classes[o.argmax(1)] for o in p]
+    out = t[["path","label", *(o for o in BOX if o in t)]]
+    out = out.assign(**dict(zip(names, (a, b))), size=(t["width"] + t["height"])/2, confidence=p[0].max(1))
+    won = (a == t["label"].to_numpy()) & (b != t["label"].to_numpy())
+    out = out[won].sort_values(by, ascending=by == "size", kind="stable")
     out.attrs.update(table.attrs, names=tuple(names))
     return out
 
 # %% ../nbs/28_interpret.ipynb #d0493c93
+def _titles(t, chosen): # label and size, and what the second model of `gains` says
+    names = chosen.attrs.get("names")
+    said = [f"\n{names[1]}: {o}" for o in chosen[names[1]]] if names and names[1] in chosen else [""]*len(t)
+    return [f"{r.label}, {(r.width + r.height)/2:g} px{o}" for r,o in zip(t.itertuples(), said)]
+
 def plot_faces(table:pd.DataFrame, # a data set
                rows, # rows of it: a DataFrame with the same index, as `gains` returns it, or index values
                titles=None, # one per face; default: label and size, and what the second model of `gains` says
@@ -291,23 +333,21 @@ def plot_faces(table:pd.DataFrame, # a data set
               )->Figure: # real faces: look at it, never publish it
     "Faces at their own resolution, with their labels."
     chosen = rows if isinstance(rows, pd.DataFrame) else table.loc[list(rows)]
-    t, names = table.loc[chosen.index], getattr(chosen, "attrs", {}).get("names")
-    said = [f"{names[1]}: {o}" for o in chosen[names[1]]] if names and names[1] in chosen else [""]*len(t)
-    titles = titles or [f"{r.label}, {(r.width + r.height)/2:g} px\n{o}".strip() for r,o in zip(t.itertuples(), said)]
+    t = table.loc[chosen.index]
     if not len(t): raise ValueError("there is no face to draw; choose other rows.")
-    n = -(-len(t)//cols)
-    with figure(1.35*min(cols, len(t)), 1.65*n, n, min(cols, len(t)), squeeze=False) as (fig, axs):
+    across, down = min(cols, len(t)), -(-len(t)//cols)
+    with figure(1.35*across, 1.65*down, down, across, squeeze=False) as (fig, axs):
         for ax in axs.flat: ax.axis("off")
-        for ax,(_,r),title in zip(axs.flat, t.iterrows(), titles):
-            ax.imshow(open_face(table.attrs["root"], r["path"], tuple(r[o] for o in BOX) if "left" in t else None).convert("RGB"), interpolation="nearest")
-            ax.set_title(title, fontsize=7, loc="center", color=class_color(r["label"]), fontweight="normal")
+        for ax,(_,row),title in zip(axs.flat, t.iterrows(), titles or _titles(t, chosen)):
+            ax.imshow(face_of(row, table.attrs["root"]), interpolation="nearest")
+            ax.set_title(title, fontsize=7, loc="center", color=class_color(row["label"]), fontweight="normal")
         if paper: paper_note(fig, paper)
     return fig
 
 # %% ../nbs/28_interpret.ipynb #806707ee
 _POOLS = nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Identity
 
-def _map_layer(*parts): # module that yields the last feature map before pooling, looked for in the last part first; None: no single one does
+def _map_layer(*parts): # module that yields the last feature map before pooling, from the last part back; None: no single one does
     for part in reversed(parts):
         if not isinstance(part, fx.GraphModule): return None
         n = next(reversed(part.graph.nodes)).all_input_nodes[0]
@@ -333,6 +373,14 @@ def _unwarp(stn, x, maps): # maps of the aligned face, laid over the face as it 
     grid = F.affine_grid(torch.linalg.pinv(theta)[:,:2], list(maps.shape), align_corners=True)
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
+def _class_numbers(target, fused): # (B,) the class that each map speaks for
+    if target is None: return fused.argmax(1)
+    b, n = fused.shape
+    target = torch.as_tensor(target, device=fused.device).expand(b)
+    if not ((target >= 0) & (target < n)).all(): raise ValueError(f"target={target.tolist()}; the classes have the numbers 0 to {n - 1}.")
+    return target
+
+# %% ../nbs/28_interpret.ipynb #0bd02970
 def attention_map(model, # PSR or Baseline
                   x:Tensor, # (B,3,H,W) float, normalised
                   target=None # class number, or (B,) of them; default: what the model says
@@ -341,17 +389,21 @@ def attention_map(model, # PSR or Baseline
     if x.ndim != 4: raise ValueError(f"x has shape {tuple(x.shape)}; give a batch (B,3,H,W), for one face x[None].")
     with torch.inference_mode(False), torch.enable_grad(), _judging(model):
         x = x.as_subclass(Tensor).detach().clone()
-        with torch.no_grad(): fused, images = fuse_scores(model, raw_scores(model, x)), model.images(x) if hasattr(model, "images") else [x]
-        target = fused.argmax(1) if target is None else torch.as_tensor(target, device=x.device).expand(len(x))
-        if not ((target >= 0) & (target < fused.shape[1])).all(): raise ValueError(f"target={target.tolist()}; the classes have the numbers 0 to {fused.shape[1] - 1}.")
+        with torch.no_grad():
+            fused = fuse_scores(model, raw_scores(model, x))
+            images = model.images(x) if hasattr(model, "images") else [x]
+        target = _class_numbers(target, fused)
         lows = model.low if isinstance(model.low, nn.ModuleList) else [model.low]
-        maps = torch.cat([F.interpolate(_cam(model, low, im, target), x.shape[-2:], mode="bilinear", align_corners=False) for low,im in zip(lows, images)], 1)
+        maps = [_cam(model, low, im, target) for low,im in zip(lows, images)]
+        maps = torch.cat([F.interpolate(o, x.shape[-2:], mode="bilinear", align_corners=False) for o in maps], 1)
         with torch.no_grad():
             if getattr(model, "stn", None) is not None: maps = _unwarp(model.stn, x, maps)
     return maps/maps.amax((2,3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 # %% ../nbs/28_interpret.ipynb #b20d0102
 def _grey(im): return np.repeat((im*[.299,.587,.114]).sum(2, keepdims=True), 3, 2)
+
+def _caption(ax, text): ax.set_title(text, fontsize=7, loc="center", fontweight="normal")
 
 def plot_attention(images, # (B,3,H,W) in [0,1], see `pixels`
                    maps, # (B,n,H,W) in [0,1], as `attention_map` returns them
@@ -363,37 +415,46 @@ def plot_attention(images, # (B,3,H,W) in [0,1], see `pixels`
     n = maps.shape[1]
     names = names or ([""] if n == 1 else [f"branch {i + 1}" for i in range(n)])
     with figure(1.3*(n + 1), 1.3*len(images) + .25, len(images), n + 1, squeeze=False) as (fig, axs):
+        for ax in axs.flat: ax.axis("off")
         for row,im,m,title in zip(axs, images.transpose(0,2,3,1), maps, titles or [""]*len(images)):
-            for ax in row: ax.axis("off")
-            row[0].imshow(im); row[0].set_title(title, fontsize=7, loc="center", fontweight="normal")
-            for ax,o in zip(row[1:], m): ax.imshow(_grey(im)); ax.imshow(o, cmap="inferno", vmin=0, vmax=1, alpha=.2 + .55*o)
-        for ax,name in zip(axs[0,1:], names): ax.set_title(name, fontsize=7, loc="center", fontweight="normal")
+            row[0].imshow(im)
+            _caption(row[0], title)
+            for ax,o in zip(row[1:], m):
+                ax.imshow(_grey(im))
+                ax.imshow(o, cmap="inferno", vmin=0, vmax=1, alpha=.2 + .55*o)
+        for ax,name in zip(axs[0,1:], names): _caption(ax, name)
     return fig
 
 # %% ../nbs/28_interpret.ipynb #c8823269
+def _movement(theta, height, width): # of the face, from the (B,2,3) affine transforms of the STN
+    half = torch.tensor([(width - 1)/2, (height - 1)/2], dtype=torch.float64) # pixels from the centre to the edge
+    a, t = theta[:,:,:2]*half[:,None]/half, theta[:,:,2]*half # in pixels: given = a@aligned + t
+    m = torch.linalg.pinv(a) # the face moves the other way
+    right, down = -(m@t[:,:,None])[:,:,0].T
+    long, short = torch.linalg.svdvals(m).T
+    angle = torch.atan2(m[:,1,0] - m[:,0,1], m[:,0,0] + m[:,1,1]).rad2deg()
+    angle = angle.where(torch.linalg.det(m) > 0, torch.nan) # a mirrored face has no angle
+    return dict(rotation=angle, zoom=(long*short).sqrt(), stretch=long/short, right=right, down=down)
+
 @torch.no_grad()
 def stn_effect(model, # PSR with an STN
                x:Tensor # (B,3,H,W) float, normalised
-              )->tuple: # (B,3,H,W) faces before and after, normalised; table, a row per face: rotation (degrees, clockwise), zoom (1: none), stretch (1: none), right and down (pixels)
+              )->tuple: # (B,3,H,W) before, after; a row per face: rotation (degrees clockwise), zoom, stretch (1: none), right, down (px)
     "How the STN moves each face."
     if getattr(model, "stn", None) is None: raise ValueError("this model has no STN; make it with stn=True.")
     x = x.as_subclass(Tensor)
     with _judging(model): theta, after = model.stn.theta(x).double().cpu(), model.stn(x)
-    half = torch.tensor([(x.shape[-1] - 1)/2, (x.shape[-2] - 1)/2], dtype=torch.float64) # pixels from the centre to the edge
-    a, t = theta[:,:,:2]*half[:,None]/half, theta[:,:,2]*half # in pixels: given = a@aligned + t
-    m = torch.linalg.pinv(a) # the face moves the other way
-    shift, s = -(m@t[:,:,None])[:,:,0], torch.linalg.svdvals(m)
-    angle = torch.atan2(m[:,1,0] - m[:,0,1], m[:,0,0] + m[:,1,1]).rad2deg().where(torch.linalg.det(m) > 0, torch.nan) # a mirrored face has no angle
-    columns = dict(rotation=angle, zoom=s.prod(1).sqrt(), stretch=s[:,0]/s[:,1], right=shift[:,0], down=shift[:,1])
-    return x, after, pd.DataFrame({k: v.numpy() for k,v in columns.items()})
+    return x, after, pd.DataFrame({k: v.numpy() for k,v in _movement(theta, *x.shape[-2:]).items()})
 
+# %% ../nbs/28_interpret.ipynb #0bbd1378
 def plot_stn(before, # (B,3,H,W) in [0,1], see `pixels`
              after, # likewise
              effect:pd.DataFrame # as `stn_effect` returns it
             )->Figure: # matplotlib
     "Faces before (above) and after the STN (below), with what it did."
     with figure(1.3*len(before), 2.95, 2, len(before), squeeze=False) as (fig, axs):
+        for ax in axs.flat: ax.axis("off")
         for i,e in enumerate(effect.itertuples()):
-            for ax,im in zip(axs[:,i], (before[i], after[i])): ax.imshow(im.detach().cpu().permute(1,2,0).numpy()); ax.axis("off")
-            axs[0,i].set_title(f"{e.rotation:+.1f}°, x{e.zoom:.2f}\n{e.right:+.1f}, {e.down:+.1f} px", fontsize=7, loc="center", fontweight="normal")
+            for ax,im in zip(axs[:,i], (before[i], after[i])): ax.imshow(im.detach().cpu().permute(1,2,0).numpy())
+            _caption(axs[0,i], f"{e.rotation:+.1f}°, x{e.zoom:.2f}\n{e.right:+.1f}, {e.down:+.1f} px")
     return fig

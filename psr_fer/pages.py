@@ -6,7 +6,7 @@
 __all__ = ['html_table', 'page', 'check_page_out']
 
 # %% ../nbs/21_pages.ipynb #b3dd8239
-import base64, html, io, math, re
+import base64, html, io, re
 from pathlib import Path
 import pandas as pd, psr_fer
 from matplotlib.figure import Figure
@@ -19,42 +19,39 @@ def picture(fig:Figure, # matplotlib
     "A figure as an <img> with its bytes inside."
     buf = io.BytesIO()
     save(fig, buf)
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(buf.getvalue()).decode()}">'
-
-# %% ../nbs/21_pages.ipynb #6a7e8ede
-def legend_below(fig:Figure # its panels show the same models; the last one has a line for each
-                )->Figure: # the same one, as much higher as the legend needs
-    "One legend under all panels instead of one in each."
-    handles, labels = fig.axes[-1].get_legend_handles_labels()
-    for ax in fig.axes:
-        if ax.get_legend(): ax.get_legend().remove()
-    columns = max(1, int(72*fig.get_figwidth()/(4*max(map(len, labels)) + 34))) # letters of 7 points are about 4 wide, the line before them 34
-    fig.set_figheight(fig.get_figheight() + .16*math.ceil(len(labels)/columns))
-    fig.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
-    return fig
+    data = base64.b64encode(buf.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
 
 # %% ../nbs/21_pages.ipynb #32159477
+def _breakable(cell): return re.sub(r"([+_]+)(?=\w)", r"\1<wbr>", cell[0]) # long names of runs may go on in the next line
+
 def html_table(frame:pd.DataFrame, # numbers and texts
                text:bool=False # a table of words: cells to the left, without the row names
               )->str: # HTML; a table that is wider than the page scrolls in its own box
     "A table with one digit after the point."
     body = frame.to_html(border=0, classes="text" if text else "", index=not text, float_format=lambda o: f"{o:.1f}", na_rep="")
-    body = re.sub(r"<th[^>]*>.*?</th>", lambda o: re.sub(r"([+_]+)(?=\w)", r"\1<wbr>", o[0]), body) # where long names of runs may go on in the next line
+    body = re.sub(r"<th[^>]*>.*?</th>", _breakable, body)
     body = body.replace(' border="0"', "").replace(' style="text-align: right;"', "") # HTML 5 leaves both to the style sheet
     return f'<div class=wide tabindex=0 role=region aria-label="table">{body}</div>'
 
 # %% ../nbs/21_pages.ipynb #103a98d1
 _css = """:root{color-scheme:light dark;--ground:#fff;--line:#ddd;--shade:#0003}
 body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222;background:var(--ground)}
-h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem}h1,h2,p,summary{overflow-wrap:anywhere}table{border-collapse:collapse;margin:.6rem 0}
-td,th{padding:.25rem .9rem .25rem 0;text-align:right;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums;vertical-align:bottom}td{white-space:nowrap}
-td:first-child,th:first-child,.text td,.text th{text-align:left}.text td{white-space:normal;overflow-wrap:anywhere;min-width:7rem;vertical-align:top}tbody th{min-width:8rem}
-.wide{overflow-x:auto;background:linear-gradient(90deg,var(--ground) 30%,transparent) 0/2rem 100%,linear-gradient(270deg,var(--ground) 30%,transparent) 100%/2rem 100%,
-linear-gradient(90deg,var(--shade),transparent) 0/.7rem 100%,
-linear-gradient(270deg,var(--shade),transparent) 100%/.7rem 100%;background-repeat:no-repeat;background-attachment:local,local,scroll,scroll}
-img{max-width:100%;height:auto;background:#fff}.row{display:flex;flex-wrap:wrap;gap:.8rem;align-items:flex-start}.row img{max-width:min(100%,32rem)}p.note{color:#595959;font-size:.9rem}
-details{margin:.5rem 0;padding:.3rem .8rem;border:1px solid var(--line);border-radius:6px}summary{cursor:pointer}code{background:#f3f3f3;padding:.1rem .3rem;border-radius:3px;overflow-wrap:anywhere}
-.held{color:#0a6b3d}.failed{color:#a3261f}.open,.not{color:#595959}@media(max-width:40rem){table{font-size:.88rem}td,th{padding-right:.6rem}}
+h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.2rem;margin-top:2.2rem}h1,h2,p,summary{overflow-wrap:anywhere}
+table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.25rem .9rem .25rem 0;text-align:right;border-bottom:1px solid var(--line)}
+td,th{font-variant-numeric:tabular-nums;vertical-align:bottom}td{white-space:nowrap}tbody th{min-width:8rem}
+td:first-child,th:first-child,.text td,.text th{text-align:left}
+.text td{white-space:normal;overflow-wrap:anywhere;min-width:7rem;vertical-align:top}
+.wide{overflow-x:auto;background:linear-gradient(90deg,var(--ground) 30%,transparent) 0/2rem 100%,
+linear-gradient(270deg,var(--ground) 30%,transparent) 100%/2rem 100%,linear-gradient(90deg,var(--shade),transparent) 0/.7rem 100%,
+linear-gradient(270deg,var(--shade),transparent) 100%/.7rem 100%;background-repeat:no-repeat;
+background-attachment:local,local,scroll,scroll}
+img{max-width:100%;height:auto;background:#fff}p.note{color:#595959;font-size:.9rem}
+.row{display:flex;flex-wrap:wrap;gap:.8rem;align-items:flex-start}.row img{max-width:min(100%,32rem)}
+details{margin:.5rem 0;padding:.3rem .8rem;border:1px solid var(--line);border-radius:6px}summary{cursor:pointer}
+code{background:#f3f3f3;padding:.1rem .3rem;border-radius:3px;overflow-wrap:anywhere}
+.held{color:#0a6b3d}.failed{color:#a3261f}.open,.not{color:#595959}
+@media(max-width:40rem){table{font-size:.88rem}td,th{padding-right:.6rem}}
 @media(prefers-color-scheme:dark){:root{--ground:#16181c;--line:#3a3d44;--shade:#fff4}body{color:#ddd}p.note,.open,.not{color:#a2a2a2}
 code{background:#262a31}img{border-radius:6px}.held{color:#5cc48f}.failed{color:#ef7d75}}"""
 _by = '<meta name=generator content="psr_fer'
@@ -73,9 +70,10 @@ def page(title:str, # heading
     for head,what,caption in parts:
         note = f"<p class=note>{caption}</p>" if caption else ""
         body.append(f"<h2>{html.escape(head)}</h2>{_shown(head, what)}{note}")
-    return (f'<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">{_by} {psr_fer.__version__}">'
-            f'<title>{html.escape(title)}</title><style>{_css}</style>{"".join(body)}</html>')
+    return ('<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'
+            f'{_by} {psr_fer.__version__}"><title>{html.escape(title)}</title><style>{_css}</style>{"".join(body)}</html>')
 
+# %% ../nbs/21_pages.ipynb #1bea8284
 def check_page_out(out # file to be written
                   )->Path: # the same; its folder is there
     "ValueError where a page would go over something that this package did not write."
@@ -83,6 +81,7 @@ def check_page_out(out # file to be written
     if out.is_dir(): raise ValueError(f"{out} is a folder; name a file in it, say {out/'report.html'}.")
     if out.exists():
         with out.open("rb") as f: head = f.read(1000)
-        if _by.encode() not in head: raise ValueError(f"{out} is there and is no page of psr_fer, so it stays; choose another --out, or move it away.")
+        if _by.encode() not in head:
+            raise ValueError(f"{out} is there and is no page of psr_fer, so it stays; choose another --out, or move it away.")
     out.parent.mkdir(parents=True, exist_ok=True)
     return out

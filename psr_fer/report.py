@@ -9,15 +9,16 @@ __all__ = ['metrics_table', 'branches_table', 'report']
 import html, json, re
 from dataclasses import MISSING, fields
 from pathlib import Path
-import matplotlib as mpl, numpy as np, pandas as pd
+import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from .calibration import ece, reliability
 from .checkpoints import write_whole
 from .data.table import SPLITS, dls_from_table, split_of
-from .figures import MODEL_COLORS, STYLE, figure, plot_by_size, plot_confusion, plot_history
-from .interpret import REDUCED_SIZES, bootstrap_difference, bootstrap_metric, branch_report, mean_by_reduced_size, plot_faces, plot_reduced_size, right_by_reduced_size
+from .figures import MODEL_COLORS, figure, model_look, plot_by_size, plot_confusion, plot_history
+from .interpret import REDUCED_SIZES, bootstrap_difference, bootstrap_metric, branch_report, mean_by_reduced_size, plot_faces
+from .interpret import plot_reduced_size, right_by_reduced_size
 from .metrics import METRICS, recall_table
-from .pages import check_page_out, html_table, legend_below, page
+from .pages import check_page_out, html_table, page
 from .recipes import Recipe
 from .runs import Finished, table_of
 
@@ -28,31 +29,26 @@ def plot_reliability(run, # Finished
                      bins:int=10 # of the confidence
                     )->Figure: # matplotlib
     "Share judged right over confidence; the bars below show how many faces each bin has."
+    t, error = reliability(run.probabilities, run.targets, bins), ece(run.probabilities, run.targets)
+    at = (t["low"] + t["high"])/2
     with figure(3.4, 3) as (fig, ax):
-        t = reliability(run.probabilities, run.targets, bins)
-        at = (t["low"] + t["high"])/2
-        ax.bar(at, t["accuracy"], .9/bins, color=color, alpha=.85); ax.plot([0,1], [0,1], color="#888888", lw=1, ls="--")
+        ax.bar(at, t["accuracy"], .9/bins, color=color, alpha=.85)
+        ax.plot([0,1], [0,1], color="#888888", lw=1, ls="--")
         ax.bar(at, -.12*t["faces"]/t["faces"].max(), .9/bins, color="#bbbbbb")
-        ax.set(title=f"{name}\ncalibration error {ece(run.probabilities, run.targets):.3f}", xlabel="confidence (grey: faces)", ylabel="share judged right", ylim=(-.14, 1))
+        ax.set_title(f"{name}\ncalibration error {error:.3f}")
+        ax.set(xlabel="confidence (grey: faces)", ylabel="share judged right", ylim=(-.14, 1))
     return fig
 
 def plot_rates(run, # Finished
                name:str # what the figure calls it
               )->Figure: # matplotlib
     "Learning rate of each block at the end of each epoch."
-    cols = [c for c in run.history if c.startswith("lr_")]
+    epochs, columns = np.arange(1, len(run.history) + 1), [c for c in run.history if c.startswith("lr_")]
     with figure(6, 2.6) as (fig, ax):
-        x = np.arange(1, len(run.history) + 1)
-        for c,style in zip(cols, ("-","--","-.",":","-")): ax.plot(x, run.history[c].clip(lower=1e-8), style, label=c[3:], marker=".")
-        ax.set(title=f"{name}: learning rate per block", xlabel="epoch", yscale="log"); ax.legend(fontsize=7)
-    return fig
-
-# %% ../nbs/33_report.ipynb #c1880c69
-def plot_curves(histories # dict from the model's name to its history table
-               )->Figure: # matplotlib
-    "`plot_history` with a name per model below, however many there are."
-    fig = legend_below(plot_history(histories))
-    with mpl.rc_context(STYLE): fig.axes[0].set_title("Loss (broken line: validation)")
+        for c,style in zip(columns, ("-","--","-.",":","-")):
+            ax.plot(epochs, run.history[c].clip(lower=1e-8), style, label=c.removeprefix("lr_"), marker=".")
+        ax.set(title=f"{name}: learning rate per block", xlabel="epoch", yscale="log")
+        ax.legend(fontsize=7)
     return fig
 
 # %% ../nbs/33_report.ipynb #5c34ccb5
@@ -70,25 +66,34 @@ def short_names(names # of runs, all different
     return short if max(map(len, short)) <= _LONGEST else [f"run {i}" for i in range(1, len(names) + 1)]
 
 # %% ../nbs/33_report.ipynb #ca20ca01
+def _in_percent(o, value, form=".1f"): # "86.1 (84.9 to 87.3)" of a dict with low and high
+    value, low, high = (format(100*o[k], form) for k in (value, "low", "high"))
+    return f"{value} ({low} to {high})"
+
+def _same_faces(a, b): # were two runs judged on the same test faces?
+    return len(a.targets) == len(b.targets) and (a.targets == b.targets).all()
+
+# %% ../nbs/33_report.ipynb #7965ebb1
 def metrics_table(runs)->pd.DataFrame: # a row per run, texts "86.1 (84.9 to 87.3)"
     "WA, UA and macro-F1 with 95 % intervals by bootstrap over the test faces."
     rows = {}
     for r in runs:
-        rows[r.name] = {}
-        for k,name in METRICS.items():
-            b = bootstrap_metric(r.targets, r.predicted, k, 1000)
-            rows[r.name][name] = f"{100*r.metrics['test'][k]:.1f} ({100*b['low']:.1f} to {100*b['high']:.1f})"
-        rows[r.name].update({"faces": f"{len(r.targets):,}", "parameters (M)": f"{r.metrics['parameters']/1e6:.2f}", "minutes": f"{r.metrics['minutes']:.0f}", "views": r.metrics["views"]})
+        m = r.metrics
+        rows[r.name] = {name: _in_percent(bootstrap_metric(r.targets, r.predicted, k, 1000), "value") for k,name in METRICS.items()}
+        rows[r.name] |= {"faces": f"{len(r.targets):,}", "parameters (M)": f"{m['parameters']/1e6:.2f}",
+                         "minutes": f"{m['minutes']:.0f}", "views": m["views"]}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/33_report.ipynb #a560925a
 def differences_table(runs)->pd.DataFrame: # a row per pair with the first run
     "Each run against the first, face by face."
-    rows = {}
-    for r in runs[1:]:
-        if len(r.targets) != len(runs[0].targets) or (r.targets != runs[0].targets).any(): rows[f"{r.name} - {runs[0].name}"] = {"points": "other faces"}; continue
-        d = bootstrap_difference(r.right()["fused"], runs[0].right()["fused"])
-        rows[f"{r.name} - {runs[0].name}"] = {"points": f"{100*d['difference']:+.2f}", "95 % interval": f"{100*d['low']:+.2f} to {100*d['high']:+.2f}"}
+    first, *others = runs
+    rows = {f"{r.name} - {first.name}": {"points": "other faces"} for r in others}
+    for r in others:
+        if not _same_faces(r, first): continue
+        d = bootstrap_difference(r.right()["fused"], first.right()["fused"])
+        points, low, high = (f"{100*d[k]:+.2f}" for k in ("difference","low","high"))
+        rows[f"{r.name} - {first.name}"] = {"points": points, "95 % interval": f"{low} to {high}"}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/33_report.ipynb #645ff9fb
@@ -101,10 +106,14 @@ def training_facts(run # Finished
                   )->pd.DataFrame: # columns "what" and "value", texts
     "What is known about a training beside its result."
     m = run.metrics
-    versions = m.get("versions") or {}
-    facts = {"recipe": m.get("recipe"), "command": m.get("command"), "seed": m.get("seed"), "device": m.get("device"), "minutes": m.get("minutes"), "finished": m.get("finished"),
-             "initial weights": m.get("weights"), "selected": m.get("selected"), "versions": ", ".join(f"{k} {v}" for k,v in versions.items())}
+    facts = {k: m.get(k) for k in ("recipe","command","seed","device","minutes","finished")}
+    facts |= {"initial weights": m.get("weights"), "selected": m.get("selected")}
+    facts["versions"] = ", ".join(f"{k} {v}" for k,v in (m.get("versions") or {}).items())
     return pd.DataFrame([dict(what=k, value=str(v)) for k,v in facts.items() if v not in (None, "")])
+
+def _default(f): # of a field; None: it has to be given
+    if f.default is not MISSING: return f.default
+    return None if f.default_factory is MISSING else f.default_factory()
 
 def recipe_changes(run # Finished
                   )->pd.DataFrame: # columns "field", "this run" and "default", texts; no rows where the folder has no config.json
@@ -112,23 +121,27 @@ def recipe_changes(run # Finished
     file, rows = run.folder/"config.json", []
     recipe = json.loads(file.read_text(encoding="utf-8")).get("recipe", {}) if file.exists() else {}
     for f in fields(Recipe):
-        default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else None
-        if f.name not in recipe or f.name in ("name","source") or json.dumps(recipe[f.name]) == json.dumps(default): continue
-        rows.append({"field": f.name, "this run": json.dumps(recipe[f.name]), "default": "" if default is None else json.dumps(default)})
+        if f.name not in recipe or f.name in ("name","source"): continue
+        ours, default = json.dumps(recipe[f.name]), _default(f)
+        if ours == json.dumps(default): continue
+        rows.append({"field": f.name, "this run": ours, "default": "" if default is None else json.dumps(default)})
     return pd.DataFrame(rows, columns=["field", "this run", "default"])
 
 def _trained(run): # HTML, folded
-    changes = recipe_changes(run)
-    return f"<details><summary>{html.escape(run.name)}</summary>{html_table(training_facts(run), text=True)}{html_table(changes, text=True) if len(changes) else ''}</details>"
+    tables = [o for o in (training_facts(run), recipe_changes(run)) if len(o)]
+    return f"<details><summary>{html.escape(run.name)}</summary>{''.join(html_table(o, text=True) for o in tables)}</details>"
 
 # %% ../nbs/33_report.ipynb #275d3664
 def _rights_by_size(runs, table, px, say): # name -> size -> "fused" and branches -> (N,) bool; px: side of all faces
-    sizes = [o for o in REDUCED_SIZES if o <= min(px, max(min(r.model.size) for r in runs))] # more pixels than there are would be no reduction
-    splits = [o for o in SPLITS if (table["split"] == o).any()]
+    most = min(px, max(min(r.model.size) for r in runs)) # more pixels than there are would be no reduction
+    sizes = [o for o in REDUCED_SIZES if o <= most]
+    if not sizes: return {}
+    test = [o for o in SPLITS if (table["split"] == o).any()].index("test")
     out = {}
-    for r in runs if sizes else []:
+    for r in runs:
         say(f"judging {len(r.targets):,} test faces at {len(sizes)} sizes: {r.name}")
-        out[r.name] = right_by_reduced_size(r.model, dls_from_table(table, size=tuple(r.model.size), augment=None)[splits.index("test")], sizes)
+        dl = dls_from_table(table, size=tuple(r.model.size), augment=None)[test]
+        out[r.name] = right_by_reduced_size(r.model, dl, sizes)
     return out
 
 def reduced_differences(rights, # name -> what `right_by_reduced_size` returned
@@ -139,25 +152,27 @@ def reduced_differences(rights, # name -> what `right_by_reduced_size` returned
     rows = {}
     for name,b in rest:
         if name in others: continue
-        d = {px: bootstrap_difference(b[px]["fused"], a[px]["fused"]) for px in a}
-        rows[f"{name} - {first}"] = {f"{px} px": f"{100*o['difference']:+.1f} ({100*o['low']:+.1f} to {100*o['high']:+.1f})" for px,o in d.items()}
+        differences = {px: bootstrap_difference(b[px]["fused"], a[px]["fused"]) for px in a}
+        rows[f"{name} - {first}"] = {f"{px} px": _in_percent(o, "difference", "+.1f") for px,o in differences.items()}
     return pd.DataFrame(rows).T
 
 # %% ../nbs/33_report.ipynb #23f7b17e
+def _only_fused(rights): return {k: {px: dict(fused=o["fused"]) for px,o in each.items()} for k,each in rights.items()}
+
 def _by_reduced_size(runs, table, px, say): # parts
     rights = _rights_by_size(runs, table, px, say)
     if not rights: return []
-    if len(runs) > 1: lines = {k: {o: dict(fused=v["fused"]) for o,v in each.items()} for k,each in rights.items()} # branches of all would be too many lines
-    else: lines = rights
-    wa, short = mean_by_reduced_size(lines), {r.name: r.short for r in runs}
-    fig = legend_below(plot_reduced_size(mean_by_reduced_size({short[k]: v for k,v in lines.items()})))
+    lines = _only_fused(rights) if len(runs) > 1 else rights # branches of all would be too many lines
+    fig = plot_reduced_size(mean_by_reduced_size({r.short: lines[r.name] for r in runs}))
+    wa = (100*mean_by_reduced_size(lines)).T.rename(columns=lambda o: f"{o} px")
     few = 196*np.sqrt(.25/len(runs[0].targets)) # of a share of one half, the widest
-    note = (f"Each test face reduced to so many pixels and brought back to the network's size, without test-time views. All faces of this data set have {px:.0f} px. "
-            f"95 % intervals are about &plusmn; {few:.1f} points or less.")
-    parts = [("Accuracy by reduced size", fig, note), ("WA by reduced size, %", html_table((100*wa).T.rename(columns=lambda o: f"{o} px")), "")]
-    same = [r.name for r in runs if len(r.targets) == len(runs[0].targets) and (r.targets == runs[0].targets).all()]
-    differences = reduced_differences(rights, set(rights) - set(same))
-    if len(differences): parts.append(("Face by face at each size", html_table(differences), "Difference of WA in points with its 95 % interval, paired bootstrap over the same faces."))
+    note = ("Each test face reduced to so many pixels and brought back to the network's size, without test-time views. "
+            f"All faces of this data set have {px:.0f} px. 95 % intervals are about &plusmn; {few:.1f} points or less.")
+    parts = [("Accuracy by reduced size", fig, note), ("WA by reduced size, %", html_table(wa), "")]
+    differences = reduced_differences(rights, [r.name for r in runs if not _same_faces(r, runs[0])])
+    if len(differences):
+        note = "Difference of WA in points with its 95 % interval, paired bootstrap over the same faces."
+        parts.append(("Face by face at each size", html_table(differences), note))
     return parts
 
 # %% ../nbs/33_report.ipynb #b112969c
@@ -168,37 +183,50 @@ def _told_apart(runs): # as many folders of each path in its name as it takes; `
     return runs
 
 def _most_wrong(run, test): # a part with pictures, or none
+    sure = run.probabilities.max(1)
     wrong = np.flatnonzero(~run.right()["fused"])
-    wrong = wrong[np.argsort(-run.probabilities[wrong].max(1), kind="stable")][:18]
-    rows = test.iloc[wrong].assign(predicted=[run.classes[o] for o in run.predicted[wrong]])
-    titles = [f"{a}\nnot {b}\n{p:.0%}" for a,b,p in zip(rows["label"], rows["predicted"], run.probabilities[wrong].max(1))]
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:18]
+    if not len(wrong): return []
+    rows = test.iloc[wrong]
+    titles = [f"{label}\nnot {run.classes[run.predicted[i]]}\n{sure[i]:.0%}" for i,label in zip(wrong, rows["label"])]
     about = "What the raters saw, what the network said, and how sure it was. Pictures of the data set: keep this page on your machine."
-    return [(f"Most wrong faces of {run.name}", plot_faces(test, rows, titles), about)] if len(rows) else []
+    return [(f"Most wrong faces of {run.name}", plot_faces(test, rows, titles), about)]
 
 def _with_faces(runs, data, say): # parts that need the pictures
     table = table_of(runs[0].about, data)
     test = split_of(table, "test")
     for r in runs:
-        if len(test) != len(r.targets): raise ValueError(f"{data} has {len(test):,} test faces, the run {r.name} was judged on {len(r.targets):,}; give the data set of the runs, or report that run alone.")
+        if len(test) != len(r.targets):
+            raise ValueError(f"{data} has {len(test):,} test faces, the run {r.name} was judged on {len(r.targets):,}; "
+                             "give the data set of the runs, or report that run alone.")
     sizes = test[["width","height"]].mean(axis=1).to_numpy()
     if len(set(sizes)) == 1: parts = _by_reduced_size(runs, table, sizes[0], say)
-    else: parts = [("Accuracy by original size", legend_below(plot_by_size(sizes, {r.short: r.right()["fused"] for r in runs})), "")]
+    else: parts = [("Accuracy by original size", plot_by_size(sizes, {r.short: r.right()["fused"] for r in runs}), "")]
     return parts + _most_wrong(runs[0], test)
 
 # %% ../nbs/33_report.ipynb #c31e7372
+def _numbers(runs): # parts: the test split, run by run and face by face
+    table = metrics_table(runs)
+    if any(r.short != r.name for r in runs): table.insert(0, "in figures", [r.short for r in runs])
+    note = "In parentheses 95 % intervals by bootstrap over the test faces."
+    if len(runs) == 1: return [("Test split", html_table(table), f"{note} Selected: {html.escape(runs[0].metrics['selected'])}.")]
+    return [("Test split", html_table(table), note),
+            ("Face by face", html_table(differences_table(runs)), "Difference of WA in points, paired bootstrap over the same faces.")]
+
+def _figures(runs): # parts
+    confusion = {f"Confusion of {r.name}": plot_confusion({r.short: r.metrics["test"]}, r.classes) for r in runs}
+    calibration = {f"Calibration of {r.name}": plot_reliability(r, r.short, model_look(k)["color"]) for k,r in enumerate(runs)}
+    rates = {f"Learning rates of {r.name}": plot_rates(r, r.short) for r in runs}
+    return [("Confusion", confusion, "Percent of each true class."),
+            ("Calibration", calibration, "Bars below the dashed line: more confident than right."),
+            ("Learning curves", plot_history({r.short: r.history for r in runs}), ""),
+            ("Learning rates", rates, "")]
+
 def _parts_of(runs): # what needs no pictures of faces
-    first, several = runs[0], len(runs) > 1
-    table, short = metrics_table(runs), {r.name: r.short for r in runs}
-    if list(short) != list(short.values()): table.insert(0, "in figures", [short[o] for o in table.index])
-    colors = [MODEL_COLORS[i % len(MODEL_COLORS)] for i in range(len(runs))]
-    parts = [("Test split", html_table(table), "In parentheses 95 % intervals by bootstrap over the test faces." + ("" if several else f" Selected: {html.escape(first.metrics['selected'])}."))]
-    if several: parts.append(("Face by face", html_table(differences_table(runs)), "Difference of WA in points, paired bootstrap over the same faces."))
-    parts += [("How it was trained", "".join(map(_trained, runs)), ""), ("Recall per class, %", html_table(recall_table({r.name: r.metrics["test"] for r in runs})), ""),
-              ("Confusion", {f"Confusion of {r.name}": plot_confusion({r.short: r.metrics["test"]}, r.classes) for r in runs}, "Percent of each true class."),
-              ("Calibration", {f"Calibration of {r.name}": plot_reliability(r, r.short, c) for r,c in zip(runs, colors)}, "Bars below the dashed line: more confident than right."),
-              ("Learning curves", plot_curves({r.short: r.history for r in runs}), ""),
-              ("Learning rates", {f"Learning rates of {r.name}": plot_rates(r, r.short) for r in runs}, "")]
-    return parts + [(f"Branches of {r.name}, %", html_table(branches_table(r)), "") for r in runs if "branches" in r.metrics["test"]]
+    recall = recall_table({r.name: r.metrics["test"] for r in runs})
+    branches = [(f"Branches of {r.name}, %", html_table(branches_table(r)), "") for r in runs if "branches" in r.metrics["test"]]
+    return [*_numbers(runs), ("How it was trained", "".join(map(_trained, runs)), ""), ("Recall per class, %", html_table(recall), ""),
+            *_figures(runs), *branches]
 
 # %% ../nbs/33_report.ipynb #3c28c8ea
 def report(runs, # run folders
@@ -210,7 +238,7 @@ def report(runs, # run folders
     runs = _told_apart([Finished(o) for o in dict.fromkeys(Path(o).resolve() for o in runs)])
     out = check_page_out((runs[0].folder if len(runs) == 1 else Path())/"report.html" if out is None else out)
     parts = _parts_of(runs) + (_with_faces(runs, data, say) if data else [])
-    m = runs[0].metrics
-    intro = f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(r.name for r in runs)}. Data: {m['data']['layout']}, protocol {m['data'].get('protocol')}."
+    about, many = runs[0].metrics["data"], "s" if len(runs) > 1 else ""
+    intro = f"{len(runs)} run{many}: {', '.join(r.name for r in runs)}. Data: {about['layout']}, protocol {about.get('protocol')}."
     write_whole(out, page("psr_fer report", html.escape(intro), parts))
     return out

@@ -17,6 +17,7 @@ from PIL import Image
 from psr_fer import pages
 from psr_fer.cli import main
 from psr_fer.data.table import dls_from_table
+from psr_fer.figures import plot_history, save
 from psr_fer.interpret import right_by_reduced_size
 from psr_fer.recipes import get_recipe
 from psr_fer.report import report
@@ -201,6 +202,17 @@ def test_long_names_fit(runs, monkeypatch, tmp_path, n, recwarn):
     legend = curves.legends[0].get_window_extent()
     assert legend.y1 <= min(ax.get_tightbbox().y0 for ax in curves.axes) + 2 and legend.x0 >= 0 and legend.x1 <= curves.bbox.x1
     assert not [o for o in recwarn if "constrained_layout" in str(o.message)]
+
+
+@pytest.mark.parametrize("name", ["ferplus-lite+loss=pdls__s0", "ferplus-lite" + "+loss=pdls+pos=5+epochs=30"*8 + "__s0", "W"*200])
+def test_the_whole_name_of_a_run_fits_below_its_history(runs, name, tmp_path, recwarn): # train_run draws it under the run's own name
+    fig = plot_history({name: pd.read_csv(runs[1]/"history.csv")})
+    save(fig, tmp_path/"history.png")
+    assert not [o for o in recwarn if "constrained_layout" in str(o.message)]
+    text, = fig.legends[0].get_texts()
+    assert text.get_text().replace("\n", "") == name
+    assert all(ax.get_position().width > .35 for ax in fig.axes) and fig.legends[0].get_window_extent().width <= 1.05*fig.bbox.width
+    assert fig.legends[0].get_window_extent().y1 <= min(ax.get_tightbbox().y0 for ax in fig.axes) + 2
 
 
 def test_the_tables_say_what_the_figures_call_a_run(runs, monkeypatch, tmp_path):

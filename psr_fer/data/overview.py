@@ -19,12 +19,14 @@ from ..figures import plot_classes, plot_sizes, sample_grid, save
 def find_dataset(root # folder
                 )->str: # "ferplus", "rafdb" or "affectnet"
     "Which data set a folder holds, by names only; DataError when it is none."
-    if not Path(root).is_dir(): raise DataError(root, [Problem(str(root), None, "there is no such folder; give the folder that holds the data set.")])
+    def refuse(sentence): return DataError(root, [Problem(str(root), None, sentence)])
+    if not Path(root).is_dir(): raise refuse("there is no such folder; give the folder that holds the data set.")
     if ferplus_layout(root) in ("pixels","votes","folders"): return "ferplus"
     if is_rafdb(root): return "rafdb"
     if is_affectnet(root): return "affectnet"
     if ferplus_layout(root): return "ferplus"
-    raise DataError(root, [Problem(str(root), None, f"holds none of FER+, RAF-DB and AffectNet in a known layout; the README lists the layouts. Faces of your own, in a folder per label, need no reader: psr-fer train {root}")])
+    raise refuse("holds none of FER+, RAF-DB and AffectNet in a known layout; the README lists the layouts. "
+                 f"Faces of your own, in a folder per label, need no reader: psr-fer train {root}")
 
 # %% ../../nbs/18_data.overview.ipynb #cc58c3ad
 def read_dataset(root, # folder
@@ -42,23 +44,42 @@ def read_dataset(root, # folder
     return table
 
 # %% ../../nbs/18_data.overview.ipynb #038d8260
+# AffectNet's released validation set is the test set here, and both sets drawn from train are the paper's train
+_PAPER_SPLIT = dict(affectnet={"train+valid": "train", "test": "valid"}, rafdb={"train": "train", "test": "test"})
+
 def counts_beside_paper(table:pd.DataFrame # a data set
                        )->tuple: # DataFrame with a "paper" column beside each split; number of cells compared; number equal
     "Counts per class and split, Table 3 beside them."
-    name, counts, out, cells, equal = table.attrs["dataset"], class_counts(table), {}, 0, 0
-    # AffectNet's released validation set is the test set here, and both sets drawn from train are the paper's train
-    paper_split = dict(affectnet={"train+valid": "train", "test": "valid"}, rafdb={"train": "train", "test": "test"}).get(name, {o: o for o in counts})
+    name, counts = table.attrs["dataset"], class_counts(table)
     if name == "affectnet" and "valid" in counts: counts["train+valid"] = counts["train"] + counts["valid"]
+    columns, cells, equal = {}, 0, 0
     for split in counts:
-        out[split] = counts[split]
-        paper = TABLE3.get((name, paper_split.get(split)))
+        columns[split] = counts[split]
+        paper_split = _PAPER_SPLIT[name].get(split) if name in _PAPER_SPLIT else split
+        paper = TABLE3.get((name, paper_split))
         if paper is None: continue
         p = pd.Series(paper).reindex(counts.index).fillna(0).astype(int)
-        out[f"paper {split}"] = p
+        columns[f"paper {split}"] = p
         cells += len(p); equal += int((p == counts[split]).sum())
-    t = pd.DataFrame(out)
+    t = pd.DataFrame(columns)
     t.loc["total"] = t.sum()
     return t, cells, equal
+
+# %% ../../nbs/18_data.overview.ipynb #7f613322
+def _how_read(table, labels): # lines
+    protocol, skipped = table.attrs.get("protocol"), table.attrs["skipped"]
+    yield f"{table.attrs['layout']} ({len(table):,} faces)"
+    if protocol: yield f"labels: {labels}, protocol {protocol}" if protocol in ("paper","microsoft","argmax") else f"labels: {protocol}"
+    for o in table.attrs["notes"]: yield f"note: {o}"
+    if skipped: yield f"left out as bad: {skipped} face{'s' if skipped > 1 else ''}"
+    for o in table.attrs.get("skipped_because", [])[:20]: yield f"  {o}"
+
+def _prior_beside_paper(table): # text
+    ours = label_prior(table, classes=EMOTIONS).round(3)
+    paper = pd.DataFrame(prior(dtype=np.float64), EMOTIONS, EMOTIONS).round(3)
+    equal = int((ours == paper).to_numpy().sum())
+    return (f"\nprior from the votes of the training split (rows: label)\n{ours.to_string()}\n\n"
+            f"Table 2: {equal} of {paper.size} cells equal at three decimals")
 
 # %% ../../nbs/18_data.overview.ipynb #85b779e6
 def overview(root, # folder of a data set
@@ -71,19 +92,14 @@ def overview(root, # folder of a data set
             )->pd.DataFrame: # the table
     "Read, check, count and draw a data set."
     table = read_dataset(root, labels, protocol, n_classes, skip_bad)
-    say(f"{table.attrs['layout']} ({len(table):,} faces)")
-    if table.attrs.get("protocol"): say(f"labels: {labels}, protocol {table.attrs['protocol']}" if table.attrs["protocol"] in ("paper","microsoft","argmax") else f"labels: {table.attrs['protocol']}")
-    for o in table.attrs["notes"]: say(f"note: {o}")
-    if table.attrs["skipped"]: say(f"left out as bad: {table.attrs['skipped']} face{'s' if table.attrs['skipped'] > 1 else ''}")
-    for o in table.attrs.get("skipped_because", [])[:20]: say(f"  {o}")
-    t, cells, equal = counts_beside_paper(table)
-    say("\nfaces per class\n" + t.to_string())
+    for line in _how_read(table, labels): say(line)
+    counts, cells, equal = counts_beside_paper(table)
+    say("\nfaces per class\n" + counts.to_string())
     if cells: say(f"\nTable 3: {equal} of {cells} cells equal")
-    if set(EMOTIONS) <= set(table):
-        d, p = label_prior(table, classes=EMOTIONS).round(3), pd.DataFrame(prior(dtype=np.float64), EMOTIONS, EMOTIONS).round(3)
-        say("\nprior from the votes of the training split (rows: label)\n" + d.to_string() + f"\n\nTable 2: {int((d == p).to_numpy().sum())} of {p.size} cells equal at three decimals")
+    if set(EMOTIONS) <= set(table): say(_prior_beside_paper(table))
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-        for name,draw in dict(sizes=plot_sizes, classes=plot_classes, samples=sample_grid).items(): say(f"drawn: {save(draw(table), Path(out)/f'{name}.png')}")
+        for name,draw in dict(sizes=plot_sizes, classes=plot_classes, samples=sample_grid).items():
+            say(f"drawn: {save(draw(table), Path(out)/f'{name}.png')}")
         say("samples.png shows faces of the data set: look at it, do not publish it.")
     return table
