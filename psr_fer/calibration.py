@@ -18,9 +18,10 @@ def _checked(scores, targets): # (N,C) float64, and targets as (N,C) shares
     s, t = _array(scores).astype(np.float64), _array(targets)
     if s.ndim != 2 or not len(s) or len(t) != len(s) or np.isnan(s).any():
         raise ValueError(f"needs (N,C) numbers and N targets, none of them NaN; got shapes {s.shape} and {t.shape}.")
+    c = s.shape[1]
     if t.ndim == 2: return s, t/t.sum(1, keepdims=True)
-    if t.min() < 0 or t.max() >= s.shape[1]: raise ValueError(f"targets must be class numbers from 0 to {s.shape[1] - 1}, got {t.min()} to {t.max()}.")
-    return s, np.eye(s.shape[1])[t.astype(np.int64)]
+    if t.min() < 0 or t.max() >= c: raise ValueError(f"targets must be class numbers from 0 to {c - 1}, got {t.min()} to {t.max()}.")
+    return s, np.eye(c)[t.astype(np.int64)]
 
 def scale_log_probs(log_probs, # (N,C) log-probabilities, or any scores
                     temperature:float=1. # above 0
@@ -38,10 +39,11 @@ def fit_temperature(log_probs, # (N,C) log-probabilities of the validation split
     from scipy.optimize import minimize_scalar # here, like pandas below: a prediction needs neither and would wait for them
     s, t = _checked(log_probs, targets)
     s = np.maximum(s - s.max(1, keepdims=True), -1e3) # a probability of 0 would make every temperature equally bad
-    def nll(log_beta):
+    def nll(log_beta): # log of 1/T
         z = s*np.exp(log_beta)
         return (np.log(np.exp(z).sum(1)) - (t*z).sum(1)).mean()
-    return float(np.exp(-minimize_scalar(nll, bounds=(-np.log(20), np.log(20)), method="bounded", options=dict(xatol=1e-8)).x))
+    best = minimize_scalar(nll, bounds=(-np.log(20), np.log(20)), method="bounded", options=dict(xatol=1e-8))
+    return float(np.exp(-best.x))
 
 # %% ../nbs/29_calibration.ipynb #dfd6ee5b
 def reliability(probs, # (N,C) probabilities
@@ -52,7 +54,8 @@ def reliability(probs, # (N,C) probabilities
     import pandas as pd
     p, t = _checked(probs, targets)
     if bins < 1: raise ValueError(f"bins must be 1 or more, got {bins}.")
-    if p.min() < -1e-6 or abs(p.sum(1) - 1).max() > 1e-3: raise ValueError("probs must be probabilities with rows that sum to 1; take exp of log-probabilities first.")
+    if p.min() < -1e-6 or abs(p.sum(1) - 1).max() > 1e-3:
+        raise ValueError("probs must be probabilities with rows that sum to 1; take exp of log-probabilities first.")
     conf, right = p.max(1), p.argmax(1) == t.argmax(1)
     b = np.clip(np.ceil(conf*bins - 1e-9).astype(int) - 1, 0, bins - 1) # (low, high]
     g = pd.DataFrame(dict(bin=b, confidence=conf, accuracy=right.astype(float))).groupby("bin")

@@ -49,9 +49,10 @@ class DiscriminativeRates(Callback):
     def __init__(self,
                  rates:dict=None): # learning rate by block; only ratios matter. Default: the paper's
         self.rates = dict(PAPER_RATES if rates is None else rates)
-        unknown = [o for o in self.rates if o not in PAPER_RATES]
+        unknown, values = [o for o in self.rates if o not in PAPER_RATES], self.rates.values()
         if unknown: raise ValueError(f"no block called {unknown[0]!r}; the blocks of a PSR are {', '.join(PAPER_RATES)}.")
-        if not all(v >= 0 for v in self.rates.values()) or not any(self.rates.values()): raise ValueError(f"rates must be zero or more, and one above zero; got {self.rates}.")
+        if not all(v >= 0 for v in values) or not any(values):
+            raise ValueError(f"rates must be zero or more, and one above zero; got {self.rates}.")
 
     def before_fit(self):
         self.names = block_names(bare(self.model))
@@ -134,7 +135,8 @@ def make_loss(loss, # "ce", "ls", "pdls", or any fastai loss function
     if loss == "ce": return CELoss()
     if loss == "ls": return LSLoss(alpha=alpha)
     if loss != "pdls": raise ValueError(f"no loss {loss!r}; choose 'ce', 'ls' or 'pdls', or pass a loss function.")
-    if not all(is_emotion(o) for o in classes): raise ValueError(f"PDLS needs a prior for the classes {', '.join(classes)}; pass loss=PDLSLoss(your_prior), or use 'ls'.")
+    if not all(map(is_emotion, classes)):
+        raise ValueError(f"PDLS needs a prior for the classes {', '.join(classes)}; pass loss=PDLSLoss(your_prior), or use 'ls'.")
     return PDLSLoss(torch.from_numpy(prior(classes)), alpha=alpha)
 
 # %% ../nbs/20_learner.ipynb #e9884ec3
@@ -151,9 +153,9 @@ def _show_faces(): # fastai's `show_results` of pictures, and ours for votes
 
 def _learner(dls, model, loss, alpha, rates, metrics, opt_func, cbs, kwargs):
     _show_faces()
-    cbs = [*([] if rates is False else [DiscriminativeRates(rates)]), *L(cbs)]
-    return Learner(dls, model, loss_func=make_loss(loss, dls.vocab, alpha), splitter=split_blocks, metrics=[wa, ua, macro_f1] if metrics is None else metrics,
-        opt_func=opt_func, cbs=cbs, **kwargs)
+    per_block = [] if rates is False else [DiscriminativeRates(rates)]
+    return Learner(dls, model, loss_func=make_loss(loss, dls.vocab, alpha), splitter=split_blocks, opt_func=opt_func,
+                   metrics=[wa, ua, macro_f1] if metrics is None else metrics, cbs=[*per_block, *L(cbs)], **kwargs)
 
 # %% ../nbs/20_learner.ipynb #ac2a9564
 def psr_learner(dls, # DataLoaders of faces, say from `ferplus_dls`
@@ -221,7 +223,8 @@ def tta_scores(model, # PSR, Baseline or any classifier
     for x,y in dl:
         x, here = x.as_subclass(Tensor).to(next(model.parameters(), x).device), slice(at, at + len(x))
         total = sum(raw_scores(model, x if m is None else warp_batch(x, m[here])).float() for m in mats)
-        out.append((total/n).cpu()); targets.append(y.as_subclass(Tensor).cpu())
+        out.append((total/n).cpu())
+        targets.append(y.as_subclass(Tensor).cpu())
         at += len(x)
     model.train(was_training)
     return torch.cat(out), torch.cat(targets)

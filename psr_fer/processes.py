@@ -22,9 +22,10 @@ class SharedDL(DistributedDL):
 
 # %% ../nbs/26_processes.ipynb #d7cc90c2
 class Together(DistributedTrainer):
-    "fastai callback: this process trains the model together with others. Batch normalisation sees the faces of all of them on GPUs, of its own process on CPUs."
-    def __init__(self): super().__init__(sync_bn=torch.cuda.is_available())
-    def _wrap_dl(self, dl): return dl if isinstance(dl, DistributedDL) else SharedDL(dl, device=next(self.learn.model.parameters()).device)
+    "fastai callback: this process trains the model together with others."
+    def __init__(self): super().__init__(sync_bn=torch.cuda.is_available()) # batch statistics of all faces on GPUs, of one's own on CPUs
+    def _wrap_dl(self, dl):
+        return dl if isinstance(dl, DistributedDL) else SharedDL(dl, device=next(self.learn.model.parameters()).device)
 
 def join():
     "Meet the other processes."

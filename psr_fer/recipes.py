@@ -13,10 +13,10 @@ from .emotions import AUGMENTS, AUTHORS_RATES, PAPER_RATES
 
 # %% ../nbs/30_recipes.ipynb #0a96f089
 DATASETS = ("ferplus", "rafdb", "affectnet8", "affectnet7", "synthetic", "own")
-_choices = dict(dataset=DATASETS, model=("psr","baseline"), loss=("ce","ls","pdls"), fusion=("weighted","mean"), views=("paper","flip","none"),
-                kstep=(1,2), augment=tuple(AUGMENTS), precision=("auto","float32","bf16","fp16"))
-_at_least = dict(size=16, batch_size=2, pos=0, epochs=1, lr=1e-7, base_lr=1e-7, sr_epochs=0, views_n=1, weight_decay=0, frozen_epochs=0, sgd_epochs=0, sgd_lr=1e-7, accumulate=1)
-_KINDS = {int: int, float: (int,float), bool: bool, str: str} # what a field of each type may hold
+_choices = dict(dataset=DATASETS, model=("psr","baseline"), loss=("ce","ls","pdls"), fusion=("weighted","mean"), kstep=(1,2),
+                views=("paper","flip","none"), augment=tuple(AUGMENTS), precision=("auto","float32","bf16","fp16"))
+_at_least = dict(size=16, batch_size=2, pos=0, epochs=1, lr=1e-7, base_lr=1e-7, sr_epochs=0, views_n=1, weight_decay=0,
+                 frozen_epochs=0, sgd_epochs=0, sgd_lr=1e-7, accumulate=1)
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,56 +60,85 @@ class Recipe:
     def __post_init__(self): _check(self)
 
 # %% ../nbs/30_recipes.ipynb #5f0c50a8
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"} # fields of other types have rules of their own
+
+def _is(o, kind): # may a field of this type hold it? A bool is no number, a whole number is one
+    if kind is bool or isinstance(o, bool): return kind is bool and isinstance(o, bool)
+    return isinstance(o, (int,float) if kind is float else kind)
+
+def _whole(o, n): return isinstance(o, (tuple,list)) and len(o) == n and all(_is(i, int) for i in o) # n whole numbers
+
+def _are_stages(o): # of careful initialisation
+    return isinstance(o, tuple) and all(_whole(i, 2) and i[0] >= 16 and i[1] >= 1 for i in o)
+
+def _are_rates(o): # the shared part learns in any case
+    if not isinstance(o, dict) or set(o) != set(PAPER_RATES): return False
+    return all(isinstance(v, (int,float)) and 0 <= v < 1 for v in o.values()) and o["shared"] > 0
+
+# %% ../nbs/30_recipes.ipynb #fb4eb17b
 def _check(self): # a Recipe
     "ValueError names the field that cannot be."
     def no(what): raise ValueError(f"{self.name}: {what}")
+    values = {o.name: getattr(self, o.name) for o in fields(self)}
     for k,allowed in _choices.items():
-        if getattr(self, k) not in allowed: no(f"{k} = {getattr(self,k)!r} is none of {', '.join(map(str, allowed))}.")
-    for f in fields(self):
-        v, kind = getattr(self, f.name), _KINDS.get(f.type, None)
-        if kind and (not isinstance(v, kind) or isinstance(v, bool) != (f.type is bool)): no(f"{f.name} = {v!r} must be {dict(int='a whole number', float='a number', bool='true or false', str='a text')[f.type.__name__]}.")
+        if values[k] not in allowed: no(f"{k} = {values[k]!r} is none of {', '.join(map(str, allowed))}.")
+    for o in fields(self):
+        if o.type in _KINDS and not _is(values[o.name], o.type): no(f"{o.name} = {values[o.name]!r} must be {_KINDS[o.type]}.")
     for k,low in _at_least.items():
-        if not low <= getattr(self, k) < float("inf"): no(f"{k} must be at least {low} and finite; got {getattr(self, k)!r}.")
+        if not low <= values[k] < float("inf"): no(f"{k} must be at least {low} and finite; got {values[k]!r}.")
     if not 0 <= self.alpha <= 1: no(f"alpha must be in [0,1]; got {self.alpha!r}.")
     if not 0 <= self.ema < 1: no(f"ema must be in [0,1); got {self.ema!r}.")
-    whole = lambda o, n: isinstance(o, (tuple,list)) and len(o) == n and all(isinstance(i, int) and not isinstance(i, bool) for i in o)
-    if not whole(self.sr, 2) or min(self.sr) < 1: no(f"sr is (residual blocks, features), both whole and at least 1; got {self.sr!r}.")
-    if not isinstance(self.base, tuple) or not all(whole(o, 2) and o[0] >= 16 and o[1] >= 1 for o in self.base): no(f"base is ((pixels, epochs), ...) with at least 16 pixels and 1 epoch, whole numbers; got {self.base!r}.")
-    if not isinstance(self.rates, dict) or set(self.rates) != set(PAPER_RATES) or not all(isinstance(o, (int,float)) and 0 <= o < 1 for o in self.rates.values()) or not self.rates["shared"]:
+    if not _whole(self.sr, 2) or min(self.sr) < 1: no(f"sr is (residual blocks, features), both whole and at least 1; got {self.sr!r}.")
+    if not _are_stages(self.base):
+        no(f"base is ((pixels, epochs), ...) with at least 16 pixels and 1 epoch, whole numbers; got {self.base!r}.")
+    if not _are_rates(self.rates):
         no(f"rates gives a learning rate in [0,1) to each of {', '.join(PAPER_RATES)}, shared above 0; got {self.rates!r}.")
 
 # %% ../nbs/30_recipes.ipynb #c283be96
 _paper = dict(source="the paper, Section V-A; what it leaves open is as in the authors' code", weights="imagenet")
 _published = dict(sr_weights="published")
 _authors = dict(source="the authors' released code", fusion="mean", weights="imagenet", **_published)
-_lite = dict(source="ours, for two CPU cores", arch="vgg8_bn", size=48, pos=3, sr=(2,16), sr_epochs=1, batch_size=128, lr=1.5e-3, base_lr=3e-3, weight_decay=.03, ema=.998,
-             augment="light", views="none", rates=dict(stn=1e-4, sr=1e-4, low=1e-3, shared=1e-3, head=1e-3))
-_raf = dict(dataset="rafdb", size=100, batch_size=32, augment="rafdb")
+_lite = dict(source="ours, for two CPU cores", arch="vgg8_bn", size=48, pos=3, sr=(2,16), sr_epochs=1, batch_size=128,
+             lr=1.5e-3, base_lr=3e-3, weight_decay=.03, ema=.998, augment="light", views="none",
+             rates=dict(stn=1e-4, sr=1e-4, low=1e-3, shared=1e-3, head=1e-3))
+_small = _lite | dict(source="ours: goes on from ferplus-lite (--init) with faces that lose up to four fifths of their pixels a side",
+                      sr_epochs=0, lr=7e-4, ema=.995, augment="small")
+_demo = _lite | dict(dataset="synthetic", soft=True, base=((32,12),), epochs=6, batch_size=32, ema=.98, sr_epochs=3)
+_own = _lite | dict(loss="ls", epochs=20, lr=5e-4, sr_epochs=0, ema=.99, batch_size=32, weight_decay=.01)
+_fer, _raf = dict(dataset="ferplus"), dict(dataset="rafdb", size=100, batch_size=32, augment="rafdb")
 _affect = dict(size=100, augment="rafdb", epochs=20)
-_demo = dict(dataset="synthetic", soft=True, base=((32,12),), epochs=6, **dict(_lite, batch_size=32, ema=.98, sr_epochs=3))
-def _multi(*sizes): return dict(base=tuple((o,20) for o in sizes), frozen_epochs=5) # the authors train the base network at three sizes, the first with a frozen body
+
+def _multi(*sizes): # the authors train the base network at three sizes, the first with a frozen body
+    return dict(base=tuple((o,20) for o in sizes), frozen_epochs=5)
+
 def _both(name, base_name, **settings): # PSR and its baseline
-    return [Recipe(name, **settings), Recipe(base_name, model="baseline", **{k: v for k,v in settings.items() if k != "sr_weights"})]
+    plain = {k: v for k,v in settings.items() if k != "sr_weights"}
+    return [Recipe(name, **settings), Recipe(base_name, model="baseline", **plain)]
+
+# %% ../nbs/30_recipes.ipynb #90ce02ec
 _recipes = [
-    *_both("ferplus-paper", "ferplus-paper-vgg16", dataset="ferplus", **_multi(48,96,144), **_published, **_paper),
-    *_both("ferplus-authors", "ferplus-authors-vgg16", dataset="ferplus", loss="ce", soft=True, rates=AUTHORS_RATES["ferplus"], sgd_epochs=30, sgd_lr=1e-4, **_authors),
-    *_both("ferplus-lite", "ferplus-lite-baseline", dataset="ferplus", soft=True, base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
-    *_both("ferplus-small", "ferplus-small-baseline", dataset="ferplus", soft=True, epochs=4, **dict(_lite, source="ours: goes on from ferplus-lite (--init) with faces that lose up to four fifths of their pixels a side",
-                                                                                                 sr_epochs=0, lr=7e-4, ema=.995, augment="small")),
+    *_both("ferplus-paper", "ferplus-paper-vgg16", **_fer, **_multi(48,96,144), **_published, **_paper),
+    *_both("ferplus-authors", "ferplus-authors-vgg16", **_fer, loss="ce", soft=True, rates=AUTHORS_RATES["ferplus"],
+           sgd_epochs=30, sgd_lr=1e-4, **_authors),
+    *_both("ferplus-lite", "ferplus-lite-baseline", **_fer, soft=True, base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
+    *_both("ferplus-small", "ferplus-small-baseline", **_fer, soft=True, epochs=4, **_small),
     *_both("rafdb-paper", "rafdb-paper-vgg16", **_raf, **_multi(50,100,150), **_published, **_paper),
-    *_both("rafdb-authors", "rafdb-authors-vgg16", **_raf, alpha=.8, lr=5e-3, rates=AUTHORS_RATES["rafdb"], sgd_epochs=20, sgd_lr=5e-4, **_multi(48,96,144), **_authors),
+    *_both("rafdb-authors", "rafdb-authors-vgg16", **_raf, alpha=.8, lr=5e-3, rates=AUTHORS_RATES["rafdb"],
+           sgd_epochs=20, sgd_lr=5e-4, **_multi(48,96,144), **_authors),
     *_both("rafdb-lite", "rafdb-lite-baseline", dataset="rafdb", base=((24,5),(36,8),(48,12)), epochs=8, **_lite),
     *_both("affectnet8-paper", "affectnet8-paper-vgg16", dataset="affectnet8", **_affect, **_multi(50,100,150), **_published, **_paper),
     *_both("affectnet7-paper", "affectnet7-paper-vgg16", dataset="affectnet7", **_affect, **_multi(50,100,150), **_published, **_paper),
     *_both("affectnet8-lite", "affectnet8-lite-baseline", dataset="affectnet8", base=((24,1),(48,1)), epochs=1, **_lite),
     *_both("affectnet7-lite", "affectnet7-lite-baseline", dataset="affectnet7", base=((24,1),(48,1)), epochs=1, **_lite),
     *_both("synthetic-demo", "synthetic-demo-baseline", **_demo),
-    Recipe("own-faces", "own", **dict(_lite, lr=5e-4, sr_epochs=0, ema=.99, batch_size=32, weight_decay=.01), loss="ls", epochs=20),
+    Recipe("own-faces", "own", **_own),
 ]
 RECIPES = {o.name: o for o in _recipes}
 
 # %% ../nbs/30_recipes.ipynb #943c7b58
-def _nearest(word, words): return (f"; did you mean {get_close_matches(word, words, 1, 0)[0]!r}?" if get_close_matches(word, words, 1, .5) else ".") 
+def _nearest(word, words): # the end of a sentence
+    near = get_close_matches(word, words, 1, .5)
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 def _tuples(o): return tuple(_tuples(i) for i in o) if isinstance(o, (list,tuple)) else o
 

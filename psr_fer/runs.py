@@ -13,14 +13,18 @@ from datetime import datetime, timezone
 from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np, pandas as pd, torch
+from torch import nn
 from fastai.optimizer import Adam, SGD
 from fastai.callback.training import GradientAccumulation
+from fastai.learner import Learner
 from fastai.torch_core import num_distrib, rank_distrib
-from fastcore.basics import patch
+from fastcore.basics import patch, store_attr
 from safetensors.torch import load_file
+
+# %% ../nbs/31_runs.ipynb #802aa467
 import psr_fer
 from .calibration import ENOUGH, ece_beside, fit_temperature
-from .checkpoints import load_model, save_model, save_tensors, take_over, write_json, write_whole
+from .checkpoints import load_model, read_json, save_model, save_tensors, take_over, write_json, write_whole
 from .data.affectnet import affectnet_table
 from .data.ferplus import ferplus_table
 from .data.own import own_table
@@ -32,22 +36,27 @@ from .learner import EMA, bare, baseline_learner, fuse_scores, psr_learner, tta_
 from .metrics import METRICS, judge
 from .models.edsr import EDSR, PUBLISHED, load_edsr, train_sr
 from .models.psr import PSR, Baseline
+from .pages import check_page_out
 from .recipes import Recipe, changes_of, get_recipe
-from .training import Bar, Keep, SeedEpochs, StopOnNaN, epoch_seed, precision_callbacks, resolve_precision, restore, seed_all, state_bytes, stop_on_signal
+from .training import Bar, Keep, SeedEpochs, StopOnNaN, epoch_seed, seed_all, stop_on_signal
+from .training import precision_callbacks, resolve_precision, restore, state_bytes
 
 # %% ../nbs/31_runs.ipynb #69723bcd
 try: import fcntl
 except ImportError: fcntl = None # Windows: no lock
 
 # %% ../nbs/31_runs.ipynb #68d3f710
+_VOTES = {"labels","protocol"}
+_ARGUMENTS = dict(rafdb={"fold"}, ferplus=_VOTES, synthetic=_VOTES) # of some readers only
+
 def dataset_table(dataset:str, # one of `psr_fer.recipes.DATASETS`
                   data, # its folder
                   seed:int=0, # of a drawn validation split
                   **kwargs # further arguments of the reader: skip_bad, labels, protocol, fold, ...
                  )->pd.DataFrame: # table as in `psr_fer.data.table`
     "Read a data set as recipes for it do."
-    allowed = dict(rafdb={"fold"}, ferplus={"labels","protocol"}, synthetic={"labels","protocol"}).get(dataset, set()) | {"skip_bad","check_files"}
-    if set(kwargs) - allowed: raise ValueError(f"{', '.join(sorted(set(kwargs) - allowed))} means nothing for {dataset}; leave it out.")
+    unknown = set(kwargs) - _ARGUMENTS.get(dataset, set()) - {"skip_bad","check_files"}
+    if unknown: raise ValueError(f"{', '.join(sorted(unknown))} means nothing for {dataset}; leave it out.")
     if dataset in ("ferplus","synthetic"): return ferplus_table(data, **kwargs)
     if dataset == "rafdb": return rafdb_table(data, seed=seed, **kwargs)
     if dataset == "own": return own_table(data, seed=seed, **kwargs)
@@ -59,24 +68,11 @@ def table_of(about:dict, # description of a checkpoint
             )->pd.DataFrame: # the table that the run had
     "The data set of a checkpoint, read as its training read it. ValueError when the classes differ."
     read = dict(about.get("read", {}))
-    table = dataset_table(about["dataset"], data, about["seed"], skip_bad=skip_bad or read.pop("skip_bad", False), **read)
-    if tuple(table.attrs["classes"]) != tuple(about["classes"]): raise ValueError(f"{data} has the classes {', '.join(table.attrs['classes'])}, but the model knows {', '.join(about['classes'])}.")
+    skip_bad = read.pop("skip_bad", False) or skip_bad
+    table = dataset_table(about["dataset"], data, about["seed"], skip_bad=skip_bad, **read)
+    has, knows = tuple(table.attrs["classes"]), tuple(about["classes"])
+    if has != knows: raise ValueError(f"{data} has the classes {', '.join(has)}, but the model knows {', '.join(knows)}.")
     return table
-
-def record_name(recipe:Recipe, # of the run
-                read=None, # dict of arguments of the reader that were given
-                init=None # checkpoint that the run started from
-               )->str: # "ferplus-lite", "ferplus-lite+loss=ce"
-    "Name of a record: the recipe's, and what was changed, so that no number passes for another's."
-    parts = changes_of(recipe) | {k: v for k,v in (read or {}).items() if k != "skip_bad" and recipe.dataset != "synthetic"} | ({"init": Path(init).name} if init else {})
-    return "+".join([recipe.name, *(f"{k}={json.dumps(v, separators=(',',':'))}".replace('"', "") for k,v in sorted(parts.items()) if f"+{k}=" not in recipe.name)])
-
-def record_file(ledger, # folder of records
-                name:str, # as `record_name` gives it
-                seed:int # of the run
-               )->Path: # in the ledger
-    "Where the record of a run is kept."
-    return Path(ledger)/(re.sub(r"[^\w.+=-]", "_", name) + f"__s{seed}.json")
 
 def fingerprint(table:pd.DataFrame # a data set
                )->dict: # sha256 of paths, splits and labels; counts per split
@@ -85,35 +81,86 @@ def fingerprint(table:pd.DataFrame # a data set
     return dict(sha256=hashlib.sha256(text).hexdigest(), faces={o: int((table["split"] == o).sum()) for o in SPLITS},
                 layout=table.attrs.get("layout"), protocol=table.attrs.get("protocol"), skipped=table.attrs.get("skipped", 0))
 
+# %% ../nbs/31_runs.ipynb #0f20ff45
+def record_name(recipe:Recipe, # of the run
+                read=None, # dict of arguments of the reader that were given
+                init=None # checkpoint that the run started from
+               )->str: # "ferplus-lite", "ferplus-lite+loss=ce"
+    "Name of a record: the recipe's, and what was changed."
+    changed = changes_of(recipe)
+    if recipe.dataset != "synthetic": changed |= {k: v for k,v in (read or {}).items() if k != "skip_bad"}
+    if init: changed["init"] = Path(init).name
+    def part(k, v): return f"{k}={json.dumps(v, separators=(',',':'))}".replace('"', "")
+    parts = [part(k, v) for k,v in sorted(changed.items()) if f"+{k}=" not in recipe.name]
+    return "+".join([recipe.name, *parts])
+
+def record_file(ledger, # folder of records
+                name:str, # as `record_name` gives it
+                seed:int # of the run
+               )->Path: # in the ledger
+    "Where the record of a run is kept."
+    return Path(ledger)/(re.sub(r"[^\w.+=-]", "_", name) + f"__s{seed}.json")
+
 # %% ../nbs/31_runs.ipynb #c569caa5
 def repeated_pictures(table:pd.DataFrame, # a data set
                       cache:PixelCache # its pixels
                      )->list: # of lists of paths: same pixels, different splits
     "Pictures of one split that stand in another one too: leakage that inflates test numbers."
-    seen = {}
-    for i in range(len(table)): seen.setdefault(hashlib.blake2b(cache([i]).numpy().tobytes(), digest_size=16).digest(), []).append(i)
-    return [table["path"].iloc[o].tolist() for o in seen.values() if table["split"].iloc[o].nunique() > 1]
+    rows = {} # digest of the pixels -> where they are
+    for i in range(len(table)):
+        digest = hashlib.blake2b(cache([i]).numpy().tobytes(), digest_size=16).digest()
+        rows.setdefault(digest, []).append(i)
+    return [table["path"].iloc[o].tolist() for o in rows.values() if table["split"].iloc[o].nunique() > 1]
 
 def _report_repeated(run, cache): # -> number of pictures
     file = run.folder/"repeated.json"
-    if file.exists(): return len(json.loads(file.read_text(encoding="utf-8")))
-    pairs = repeated_pictures(run.table, cache)
-    if pairs: run.say(f"{len(pairs)} pictures stand in more than one split, say {' = '.join(pairs[0])}; they stay in, as in the paper's counts (all: repeated.json)")
+    if file.exists(): return len(read_json(file))
+    found = repeated_pictures(run.table, cache)
+    if found: run.say(f"{len(found)} pictures stand in more than one split, say {' = '.join(found[0])}; "
+                      "they stay in, as in the paper's counts (all: repeated.json)")
     run.wait()
-    if not run.rank: write_json(file, pairs)
-    return len(pairs)
+    if not run.rank: write_json(file, found)
+    return len(found)
 
 # %% ../nbs/31_runs.ipynb #bac4dc52
+def _git(*args): # in the folder of this package
+    return subprocess.run(["git", "-C", Path(psr_fer.__file__).parent, *args], capture_output=True, text=True, timeout=20)
+
 @lru_cache(None) # code that was loaded stays, whatever becomes of the folder
 def revision()->dict: # commit: short hash; dirty: were the package's files changed after it? Both None where there is no clone
     "The git commit of this package."
-    here, nothing = Path(psr_fer.__file__).parent, dict(commit=None, dirty=None)
-    def git(*args): return subprocess.run(["git", "-C", here, *args], capture_output=True, text=True, timeout=20)
-    try: ours, commit, status = git("ls-files", "--error-unmatch", "__init__.py"), git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--untracked-files=no", ".")
+    nothing = dict(commit=None, dirty=None)
+    try:
+        ours = _git("ls-files", "--error-unmatch", "__init__.py")
+        commit = _git("rev-parse", "--short", "HEAD")
+        status = _git("status", "--porcelain", "--untracked-files=no", ".")
     except (OSError, subprocess.SubprocessError): return nothing # no git
     if any(o.returncode for o in (ours, commit, status)): return nothing # installed, perhaps within somebody else's repository
     return dict(commit=commit.stdout.strip(), dirty=bool(status.stdout.strip()))
 
+def _commit_text(): # "ccd0600", "ccd0600 dirty" or None
+    r = revision()
+    return r["commit"] and r["commit"] + (" dirty" if r["dirty"] else "")
+
+# %% ../nbs/31_runs.ipynb #cd1a6e98
+def now()->str: # ISO 8601, UTC
+    "The time, to the second."
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+def device_name()->str: # "NVIDIA H200" or "CPU, 2 threads"
+    "What this process computes on."
+    threads, n = torch.get_num_threads(), num_distrib() or 1
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return name + (f", {n} processes" if n > 1 else "")
+
+def provenance()->dict: # versions, device, commit, dirty
+    "What a run runs on, and which code it runs."
+    import fastai, torchvision
+    versions = dict(psr_fer=psr_fer.__version__, python=platform.python_version())
+    versions |= {o.__name__: o.__version__ for o in (torch, torchvision, fastai)}
+    return dict(versions=versions, device=device_name(), **revision())
+
+# %% ../nbs/31_runs.ipynb #dcd3c601
 class Stopped:
     "Within, counts the seconds for which this process stood still."
     def __init__(self,
@@ -128,9 +175,10 @@ class Stopped:
     def __exit__(self, *args): self.over.set()
 
     def _look(self):
-        t = time.perf_counter()
+        last = time.perf_counter()
         while not self.over.wait(self.step):
-            t, late = time.perf_counter(), time.perf_counter() - t - self.step
+            t = time.perf_counter()
+            late, last = t - last - self.step, t
             if late > self.least: self.seconds += late
     def take(self):
         "Seconds since the last call."
@@ -150,32 +198,30 @@ def during(history, # of a run
     return " then ".join(dict.fromkeys(o[key] for o in history if isinstance(o.get(key), str))) or None
 
 # %% ../nbs/31_runs.ipynb #d9e26a3b
-def now()->str: # ISO 8601, UTC
-    "The time, to the second."
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-def device_name()->str: # "NVIDIA H200" or "CPU, 2 threads"
-    "What this process computes on."
-    threads, n = torch.get_num_threads(), num_distrib() or 1
-    return (torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {threads} thread{'s' if threads > 1 else ''}") + (f", {n} processes" if n > 1 else "")
-
-def machine()->dict: # versions, device, commit, dirty
-    "What the run runs on, and which code it runs."
-    import fastai, torchvision
-    return dict(versions=dict(psr_fer=psr_fer.__version__, python=platform.python_version(), torch=torch.__version__, torchvision=torchvision.__version__, fastai=fastai.__version__),
-                device=device_name(), **revision())
-
 class Run:
     "The folder of one training, and what has been done in it."
-    def __init__(self, folder, recipe, table, seed=0, say=print, command=None, read=None, init=None, cache="memory", minutes=10, track=None, fresh=False):
-        self.folder, self.recipe, self.table, self.seed, self.command, self.read = Path(folder), recipe, table, seed, command, read or {}
-        self.init, self.cache, self.minutes, self.track, self.fresh, self._say, self.rank = init, cache, minutes, track, fresh, say, rank_distrib()
+    def __init__(self,
+        folder, # where everything is kept
+        recipe, # Recipe
+        table, # the data set
+        seed=0, # of everything random
+        say=print, # gets progress lines
+        command=None, # how this run was started, for the record
+        read=None, # dict of arguments of the reader, for the record
+        init=None, # checkpoint or run folder to start from
+        cache="memory", # decoded faces: "memory", or a folder for files
+        minutes=10, # between checkpoints within an epoch
+        track=None, # "tensorboard" or "wandb"
+        fresh=False # train the base stage anew, too
+    ):
+        store_attr("recipe,table,seed,command,init,cache,minutes,track,fresh")
+        self.folder, self.read, self._say, self.rank = Path(folder), read or {}, say, rank_distrib()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.precision = resolve_precision(recipe.precision)
-        self.data, self.repeated = fingerprint(table), None # repeated: pictures in more than one split, once counted
-        self.history = read_history(self.folder/"history.csv") if (self.folder/"history.csv").exists() else []
-        self.stopped = Stopped()
-        self.classes, self.interrupted, self.problem, self.nan_files = tuple(table.attrs["classes"]), False, None, []
+        self.precision, self.classes, self.data = resolve_precision(recipe.precision), tuple(table.attrs["classes"]), fingerprint(table)
+        history = self.folder/"history.csv"
+        self.history = read_history(history) if history.exists() else []
+        self.stopped, self.repeated = Stopped(), None # repeated: pictures in more than one split, once counted
+        self.interrupted, self.problem, self.nan_files = False, None, [] # what the callbacks of `psr_fer.training` tell
 
     def say(self, text):
         "Tell the user and the log; only once where there are several processes."
@@ -199,26 +245,34 @@ class Run:
             wait()
 
 # %% ../nbs/31_runs.ipynb #447cc695
+def _as_json(o): return json.loads(json.dumps(o)) # lists for tuples, as a file gives it back
+
 def _recipe_of(config): # fields that came later have their defaults
     names = {o.name for o in fields(Recipe)}
-    try: return json.loads(json.dumps(asdict(Recipe(**{k: tuple(map(tuple, v)) if k == "base" else v for k,v in config.items() if k in names}))))
+    try:
+        known = {k: tuple(map(tuple, v)) if k == "base" else v for k,v in config.items() if k in names}
+        return _as_json(asdict(Recipe(**known)))
     except (TypeError, ValueError): return config
 
 @patch
 def start(self:Run):
     "Write what this run is, or check that the folder holds the same one."
     init = None if self.init is None else str(self.init)
-    config = json.loads(json.dumps(dict(recipe=asdict(self.recipe), seed=self.seed, data=self.data, classes=self.classes, init=init)))
+    config = _as_json(dict(recipe=asdict(self.recipe), seed=self.seed, data=self.data, classes=self.classes, init=init))
     file = self.folder/"config.json"
-    if file.exists():
-        old = json.loads(file.read_text(encoding="utf-8"))
-        diff = [k for k in config if config[k] != (_recipe_of(old["recipe"]) if k == "recipe" else old.get(k))]
-        if diff: raise ValueError(f"{self.folder} holds another run ({', '.join(diff)} differ); choose another --out, or begin anew there with --fresh.")
-        self.precision = old.get("precision", self.precision) # "auto" is decided once
-    elif not self.rank: write_json(file, dict(config, precision=self.precision, command=self.command, started=now(), **machine()))
+    if not file.exists():
+        if not self.rank: write_json(file, dict(config, precision=self.precision, command=self.command, started=now(), **provenance()))
+        return
+    old = read_json(file)
+    old["recipe"] = _recipe_of(old["recipe"])
+    diff = [k for k in config if config[k] != old.get(k)]
+    if diff: raise ValueError(f"{self.folder} holds another run ({', '.join(diff)} differ); "
+                              "choose another --out, or begin anew there with --fresh.")
+    self.precision = old.get("precision", self.precision) # "auto" is decided once
 
 # %% ../nbs/31_runs.ipynb #b786b198
-def _commit_text(): return (revision()["commit"] or "") + " dirty"*bool(revision()["dirty"]) or None
+def _best_epoch(history, stage): # its row: the highest WA on the validation split, of equal ones the last
+    return max((o for o in history if o["stage"] == stage), key=lambda o: (o["wa"], o["epoch"]))
 
 @patch
 def save_state(self:Run, stage:str, state:dict):
@@ -229,37 +283,37 @@ def save_state(self:Run, stage:str, state:dict):
 def after_epoch(self:Run, learn, stage:str, row:dict, state:dict):
     "Keep history, the best weights by validation WA, and a checkpoint."
     if self.rank: return
-    row = dict(row, seconds=round(max(row["seconds"] - self.stopped.take(), 0.), 2), finished=now(), device=device_name(), commit=_commit_text())
+    seconds = max(row["seconds"] - self.stopped.take(), 0.)
+    row = dict(row, seconds=round(seconds, 2), finished=now(), device=device_name(), commit=_commit_text())
     self.history = [o for o in self.history if (o["stage"], o["epoch"]) != (stage, row["epoch"])] + [row]
-    best = max((o for o in self.history if o["stage"] == stage), key=lambda o: (o["wa"], o["epoch"]))
-    if best is row: save_tensors(self.best_file(stage), learn.ema.average if hasattr(learn, "ema") else bare(learn.model).state_dict())
+    if _best_epoch(self.history, stage) is row:
+        save_tensors(self.best_file(stage), learn.ema.average if hasattr(learn, "ema") else bare(learn.model).state_dict())
     write_whole(self.folder/"history.csv", pd.DataFrame(self.history).to_csv(index=False))
     self.save_state(stage, state) # last: a run killed before this line does the epoch again, with the same result
-    self.say(f"{stage} epoch {row['epoch'] + 1}: train {row['train_loss']:.3f} valid {row['valid_loss']:.3f} WA {row['wa']:.2%} UA {row['ua']:.2%} F1 {row['macro_f1']:.2%} {row['seconds']:.0f} s")
+    line = "{stage} epoch {number}: train {train_loss:.3f} valid {valid_loss:.3f} WA {wa:.2%} UA {ua:.2%} F1 {macro_f1:.2%} {seconds:.0f} s"
+    self.say(line.format(number=row["epoch"] + 1, **row))
 
 # %% ../nbs/31_runs.ipynb #123889f3
 @contextmanager
 def locked(run:Run):
     "Within, no other start may work in the run's folder. ValueError when one does."
-    if run.rank or fcntl is None: yield; return
+    if run.rank or fcntl is None:
+        yield
+        return
     file = run.folder/".lock"
     with file.open("w") as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: raise ValueError(f"{run.folder} is in use by another start of this command; wait for it, or choose another --out.") from None
+        except OSError:
+            raise ValueError(f"{run.folder} is in use by another start of this command; wait for it, or choose another --out.") from None
         for o in run.folder.glob(".*.[0-9]*"): o.unlink(missing_ok=True)
         yield
         file.unlink(missing_ok=True)
 
 # %% ../nbs/31_runs.ipynb #5d5ab6f2
-def _stage_callbacks(run, stage, learn, state): # everything around the plain fit
-    r, train = run.recipe, run.table[run.table["split"] == "train"]
-    cbs = [SeedEpochs(run.seed, stage), Keep(run, stage, run.minutes, state), StopOnNaN(run, train["path"].tolist(), stage), Bar(stage), *precision_callbacks(run.precision, learn.dls.device)]
-    if r.accumulate > len(learn.dls.train): raise ValueError(f"accumulate={r.accumulate} batches of {learn.dls.train.bs} are more than the {len(learn.dls.train)} of an epoch, so no step would ever be made; choose less.")
-    if r.accumulate > 1: cbs.append(GradientAccumulation(r.accumulate*learn.dls.train.bs))
-    if num_distrib() > 1:
-        from psr_fer.processes import Together
-        cbs.append(Together())
-    return cbs + ([_tracker(run, stage)] if run.track and not run.rank else [])
+def _accumulation(n, dl): # callbacks that make one step of `n` batches
+    if n > len(dl): raise ValueError(f"accumulate={n} batches of {dl.bs} are more than the {len(dl)} of an epoch, "
+                                     "so no step would ever be made; choose less.")
+    return [GradientAccumulation(n*dl.bs)] if n > 1 else []
 
 def _tracker(run, stage): # fastai's own callbacks
     try:
@@ -274,6 +328,18 @@ def _tracker(run, stage): # fastai's own callbacks
     except ImportError: raise ValueError(f"--track {run.track} needs the package {run.track}; pip install {run.track}.") from None
     raise ValueError(f"--track {run.track!r} is none of tensorboard, wandb.")
 
+# %% ../nbs/31_runs.ipynb #9c510528
+def _stage_callbacks(run, stage, learn, state): # everything around the plain fit
+    paths = run.table.loc[run.table["split"] == "train", "path"].tolist()
+    cbs = [SeedEpochs(run.seed, stage), Keep(run, stage, run.minutes, state), StopOnNaN(run, paths, stage), Bar(stage)]
+    cbs += precision_callbacks(run.precision, learn.dls.device)
+    cbs += _accumulation(run.recipe.accumulate, learn.dls.train)
+    if num_distrib() > 1:
+        from psr_fer.processes import Together
+        cbs.append(Together())
+    if run.track and not run.rank: cbs.append(_tracker(run, stage))
+    return cbs
+
 # %% ../nbs/31_runs.ipynb #2b58b176
 def fit_stage(run:Run, # where it belongs
               stage:str, # name of the stage
@@ -282,14 +348,14 @@ def fit_stage(run:Run, # where it belongs
               lr:float, # its top
              )->None: # the learner's model ends with the best weights
     "One-cycle training of one stage; goes on from the last checkpoint, and is skipped when it is done."
-    done, last, start, r = run.stage_file(stage), run.last_file(stage), 0, run.recipe
-    if r.channels_last: learn.model.to(memory_format=torch.channels_last)
+    done, last, start = run.stage_file(stage), run.last_file(stage), 0
+    if run.recipe.channels_last: learn.model.to(memory_format=torch.channels_last)
     if not done.exists():
         learn.create_opt()
         state = restore(learn, last) if last.exists() else None
         if state:
-            start = state["epoch"]
-            run.say(f"{stage}: going on after epoch {start}" + (f" and {state['batch']} batches" if state["batch"] else ""))
+            start, batches = state["epoch"], f" and {state['batch']} batches" if state["batch"] else ""
+            run.say(f"{stage}: going on after epoch {start}{batches}")
         if start < epochs: _fit(run, learn, epochs, lr, start, _stage_callbacks(run, stage, learn, state))
         run.wait()
         if not run.rank: os.replace(run.best_file(stage), done)
@@ -298,24 +364,59 @@ def fit_stage(run:Run, # where it belongs
     learn.model.to(learn.dls.device).load_state_dict(load_file(done))
 
 # %% ../nbs/31_runs.ipynb #722f9a7b
-def _fit(run, learn, epochs, lr, start, cbs):
+def _out_of_memory(run): # what happened, and what to try
     r = run.recipe
-    if r.compile: learn.model.compile()
+    half = max(2, r.batch_size//2)
+    bf16 = ", or --set precision=bf16" if run.precision == "float32" else ""
+    return (f"out of GPU memory with batch_size {r.batch_size}; try --set batch_size={half} --set accumulate={2*r.accumulate} "
+            f"(the same step in less memory){bf16}. Give --fresh or another --out, since the recipe changes.")
+
+def _fit(run, learn, epochs, lr, start, cbs):
+    if run.recipe.compile: learn.model.compile()
     try:
         with stop_on_signal(run), run.stopped, learn.no_bar(), learn.no_logging(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
             learn.fit_one_cycle(epochs, lr, pct_start=.3, cbs=cbs, start_epoch=start)
-    except torch.OutOfMemoryError:
-        half = max(2, r.batch_size//2)
-        raise ValueError(f"out of GPU memory with batch_size {r.batch_size}; try --set batch_size={half} --set accumulate={2*r.accumulate} (the same step in less memory)" +
-                         ("" if run.precision != "float32" else ", or --set precision=bf16") + ". Give --fresh or another --out, since the recipe changes.") from None
+    except torch.OutOfMemoryError: raise ValueError(_out_of_memory(run)) from None
     if run.nan_files and not run.rank: write_json(run.folder/"nan-batch.json", run.nan_files)
     if run.problem is not None: raise run.problem
 
 # %% ../nbs/31_runs.ipynb #344bd8ed
+def plain_network(recipe:Recipe, # base network and cut
+                  n_classes:int, # classes
+                  size:int=None, # pixels; default: the recipe's
+                  pretrained=False # as in `Baseline`
+                 )->Baseline: # in training mode
+    "The plain network of a recipe."
+    return Baseline(recipe.arch, n_classes=n_classes, size=size or recipe.size, pos=recipe.pos, pretrained=pretrained)
+
+def new_edsrs(recipe:Recipe # their size and number
+             )->list: # of EDSR, one per super-resolution branch
+    "The super-resolution networks of a recipe as they start."
+    return [EDSR(2**i, *recipe.sr) for i in range(1, recipe.kstep + 1)]
+
+def pyramid(recipe:Recipe, # everything about the network
+            n_classes:int, # classes
+            sr=None, # list of EDSR; default: new ones
+            pretrained=False # as in `PSR`
+           )->PSR: # in training mode
+    "The pyramid of a recipe."
+    r, sr = recipe, new_edsrs(recipe) if sr is None else sr
+    return PSR(r.arch, n_classes=n_classes, size=r.size, pos=r.pos, kstep=r.kstep, stn=r.stn, fusion=r.fusion, sr=sr, pretrained=pretrained)
+
+# %% ../nbs/31_runs.ipynb #872527b6
 def _learner_args(recipe, opt_func=None):
-    return dict(loss=recipe.loss, alpha=recipe.alpha, rates=recipe.rates, wd=recipe.weight_decay, cbs=[EMA(recipe.ema)] if recipe.ema else [],
-                opt_func=opt_func or partial(Adam, decouple_wd=True))
+    return dict(loss=recipe.loss, alpha=recipe.alpha, rates=recipe.rates, wd=recipe.weight_decay,
+                cbs=[EMA(recipe.ema)] if recipe.ema else [], opt_func=opt_func or partial(Adam, decouple_wd=True))
+
+def recipe_learner(recipe:Recipe, # loss, rates, weight decay and moving average
+                   dls, # DataLoaders of faces
+                   model, # PSR or Baseline
+                   opt_func=None # fastai optimiser; default: Adam with decoupled weight decay
+                  )->Learner: # see `psr_learner`
+    "The learner of a recipe around one of its networks."
+    make = psr_learner if isinstance(model, PSR) else baseline_learner
+    return make(dls, model=model, **_learner_args(recipe, opt_func))
 
 def _dls(run, size):
     r, n = run.recipe, num_distrib() or 1
@@ -325,95 +426,129 @@ def _dls(run, size):
 def _pretrained(recipe): return {"none": False, "imagenet": True}.get(recipe.weights, recipe.weights)
 
 # %% ../nbs/31_runs.ipynb #f88fe89b
-_BASE_FIELDS = ("arch", "weights", "base", "base_lr", "frozen_epochs", "loss", "alpha", "soft", "augment", "batch_size", "accumulate", "weight_decay", "ema", "precision")
+_BASE_FIELDS = ("arch", "weights", "base", "base_lr", "frozen_epochs", "loss", "alpha", "soft", "augment", "batch_size", "accumulate",
+                "weight_decay", "ema", "precision")
 
-def _hash(weights): # of a file of initial weights
-    return hashlib.sha256(Path(weights).read_bytes()).hexdigest() if Path(weights).is_file() else None
+def base_settings(recipe:Recipe # of a run
+                 )->list: # numbers, texts, lists and dicts
+    "What the base stage of a recipe depends on, besides seed and data."
+    rates = {k: recipe.rates[k] for k in ("low","shared","head")}
+    cut = None if rates["low"] == rates["shared"] else recipe.pos # one rate on both sides: the cut makes no difference
+    return [getattr(recipe, k) for k in _BASE_FIELDS] + [rates, cut]
+
+def _file_hash(file): # of initial weights; None where there is no such file
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if Path(file).is_file() else None
 
 def _base_file(run): # where the finished base stage of these settings is kept
-    r = run.recipe
-    key = json.dumps([getattr(r, k) for k in _BASE_FIELDS] + [{k: r.rates[k] for k in ("low","shared","head")}, r.pos if r.rates["low"] != r.rates["shared"] else None, _hash(r.weights), run.seed, run.data["sha256"], run.classes])
-    return run.folder.parent/f".base-{r.arch}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    key = json.dumps(base_settings(run.recipe) + [_file_hash(run.recipe.weights), run.seed, run.data["sha256"], run.classes])
+    return run.folder.parent/f".base-{run.recipe.arch}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+
+def _keep_base(run, stages, state): # for the next run with these settings
+    file = _base_file(run)
+    write_json(file.with_suffix(".json"), dict(run=run.folder.name, history=[o for o in run.history if o["stage"] in stages]))
+    save_tensors(file, state) # last: who sees it finds the other
 
 def _reuse_base(run, stages): # -> the last stage's weights, or None
     file = _base_file(run)
-    if run.fresh or not file.exists() or any(run.stage_file(o).exists() or run.last_file(o).exists() for o in stages): return None
-    rows = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-    run.history = rows["history"] + [o for o in run.history if o["stage"] not in stages]
-    run.say(f"base stage taken from {rows['run']} ({file.name}); its {sum(o['seconds'] for o in rows['history'])/60:.1f} minutes count as this run's")
+    begun = any(run.stage_file(o).exists() or run.last_file(o).exists() for o in stages)
+    if run.fresh or begun or not file.exists(): return None
+    kept = read_json(file.with_suffix(".json"))
+    run.history = kept["history"] + [o for o in run.history if o["stage"] not in stages]
+    minutes = sum(o["seconds"] for o in kept["history"])/60
+    run.say(f"base stage taken from {kept['run']} ({file.name}); its {minutes:.1f} minutes count as this run's")
     return load_file(file)
 
 # %% ../nbs/31_runs.ipynb #9f57228d
-def _own_pos(state, model): # the parts of a plain network are cut by `pos`; the layers are the same
-    layer = lambda k: k if k.startswith("head.") else k.split(".", 1)[1]
-    theirs = {layer(k): v for k,v in state.items()}
-    return {k: theirs[layer(k)] for k in model.state_dict()}
+def _layer(name): return name if name.startswith("head.") else name.split(".", 1)[1] # of a tensor, wherever the network is cut
 
+def _own_pos(state, model): # the parts of a plain network are cut by `pos`; the layers are the same
+    layers = {_layer(k): v for k,v in state.items()}
+    return {k: layers[_layer(k)] for k in model.state_dict()}
+
+def _base_plan(recipe): # list of (stage, pixels, epochs)
+    plan = [(f"base-{i}-{size}px", size, epochs) for i,(size,epochs) in enumerate(recipe.base, 1)]
+    if recipe.frozen_epochs: plan.insert(0, ("base-0-head", recipe.base[0][0], recipe.frozen_epochs))
+    return plan
+
+def _base_stage(run, stage, size, epochs, state): # state: weights of the stage before, or None; -> those of this one
+    r, done = run.recipe, run.stage_file(stage)
+    seed_all(epoch_seed(run.seed, stage, -1))
+    if done.exists(): return load_file(done)
+    model = plain_network(r, len(run.classes), size, _pretrained(r) if state is None else False)
+    if state is not None: model.load_state_dict(state)
+    learn = recipe_learner(r, _dls(run, size), model)
+    if stage == "base-0-head": learn.freeze_blocks("low", "shared")
+    fit_stage(run, stage, learn, epochs, r.base_lr)
+    return model.state_dict()
+
+# %% ../nbs/31_runs.ipynb #bc6fee4c
 def train_base(run:Run)->dict: # state dict of a Baseline, or None when the recipe has no base stage
     "Careful initialisation: the plain network, trained at the recipe's growing sizes, its head first if the recipe says so."
     r = run.recipe
     if not r.base: return None
-    plan = [(f"base-{i+1}-{size}px", size, epochs) for i,(size,epochs) in enumerate(r.base)]
-    if r.frozen_epochs: plan.insert(0, ("base-0-head", r.base[0][0], r.frozen_epochs))
-    model_at = lambda size, pretrained: Baseline(r.arch, n_classes=len(run.classes), size=size, pos=r.pos, pretrained=pretrained)
-    stages = [o[0] for o in plan]
+    plan = _base_plan(r)
+    stages = [stage for stage,*_ in plan]
     state = _reuse_base(run, stages)
-    if state is not None: return _own_pos(state, model_at(r.base[-1][0], False))
-    for stage,size,epochs in plan:
-        seed_all(epoch_seed(run.seed, stage, -1))
-        if run.stage_file(stage).exists(): state = load_file(run.stage_file(stage)); continue
-        model = model_at(size, _pretrained(r) if state is None else False)
-        if state is not None: model.load_state_dict(state)
-        learn = baseline_learner(_dls(run, size), model=model, **_learner_args(r))
-        learn.freeze_blocks(*(("low","shared") if stage.endswith("head") else ()))
-        fit_stage(run, stage, learn, epochs, r.base_lr)
-        state = model.state_dict()
-    if not run.rank:
-        write_json(_base_file(run).with_suffix(".json"), dict(run=run.folder.name, history=[o for o in run.history if o["stage"] in stages]))
-        save_tensors(_base_file(run), state) # last: who sees it finds the other
+    if state is not None: return _own_pos(state, plain_network(r, len(run.classes), r.base[-1][0]))
+    for stage,size,epochs in plan: state = _base_stage(run, stage, size, epochs, state)
+    if not run.rank: _keep_base(run, stages, state)
     return state
 
 # %% ../nbs/31_runs.ipynb #e52695a5
+def _edsrs_of_files(recipe): # published ones, or one file per branch, separated by commas
+    weights, scales = recipe.sr_weights, [2**i for i in range(1, recipe.kstep + 1)]
+    if weights == "published": files = [next(k for k in PUBLISHED if "baseline" in k and k.endswith(f"x{o}")) for o in scales]
+    else: files = [weights] if recipe.kstep == 1 else weights.split(",")
+    return [load_edsr(o, scale=2**i, download=weights == "published") for i,o in enumerate(files, 1)]
+
+def _teach_edsrs(run, nets, faces): # to undo what the pyramid does, which reduces by pooling; leaves their weights and sr.json
+    results = []
+    for net in nets:
+        start = time.perf_counter()
+        with run.stopped: result = train_sr(net, faces, epochs=run.recipe.sr_epochs, down="mean", seed=run.seed, log=None)
+        seconds = time.perf_counter() - start - run.stopped.take()
+        results.append(dict(result, seconds=round(seconds, 2)))
+        run.say(f"sr x{net.scale}: PSNR {result['psnr']:.2f} dB on held-out training faces, bicubic {result['bicubic_psnr']:.2f} dB")
+    write_json(run.folder/"sr.json", results)
+    save_tensors(run.stage_file("sr"), nn.ModuleList(nets).state_dict())
+
+# %% ../nbs/31_runs.ipynb #f59e9048
 def upscaler(run:Run, # tells recipe, size and folder
              dls # faces to learn from
             )->list: # of EDSR, one per super-resolution branch
     "The super-resolution networks: from a file, or taught to undo the pyramid's own reduction on the training faces, or as they start."
-    r, file = run.recipe, run.stage_file("sr")
-    if r.sr_weights == "published": return [load_edsr(next(k for k in PUBLISHED if k.endswith(f"x{2**i}") and "baseline" in k), scale=2**i, download=True) for i in range(1, r.kstep + 1)]
-    if r.sr_weights != "none": return [load_edsr(r.sr_weights, scale=2)] if r.kstep == 1 else [load_edsr(o, scale=2**i) for i,o in enumerate(r.sr_weights.split(","), 1)]
+    r, done = run.recipe, run.stage_file("sr")
+    if r.sr_weights != "none": return _edsrs_of_files(r)
     seed_all(epoch_seed(run.seed, "sr", 0))
-    nets = [EDSR(2**i, *r.sr) for i in range(1, r.kstep + 1)]
+    nets = new_edsrs(r)
     if not r.sr_epochs: return nets
-    if not file.exists() and not run.rank:
-        faces, results = dls.train.cache(dls.train.rows), []
-        for net in nets:
-            with run.stopped: t, result = time.perf_counter(), train_sr(net, faces, epochs=r.sr_epochs, down="mean", seed=run.seed, log=None) # the pyramid reduces by pooling
-            results.append(dict(result, seconds=round(time.perf_counter() - t - run.stopped.take(), 2)))
-            run.say(f"sr x{net.scale}: PSNR {results[-1]['psnr']:.2f} dB on held-out training faces, bicubic {results[-1]['bicubic_psnr']:.2f} dB")
-        write_json(run.folder/"sr.json", results)
-        save_tensors(file, {f"{i}.{k}": v for i,net in enumerate(nets) for k,v in net.state_dict().items()})
+    if not done.exists() and not run.rank: _teach_edsrs(run, nets, dls.train.cache(dls.train.rows))
     run.wait()
-    state = load_file(file)
-    for i,net in enumerate(nets): net.load_state_dict({k.removeprefix(f"{i}."): v for k,v in state.items() if k.startswith(f"{i}.")})
+    nn.ModuleList(nets).load_state_dict(load_file(done))
     return nets
 
 # %% ../nbs/31_runs.ipynb #26b24a94
+def _start_from(run, model): # an earlier run's weights
+    report = take_over(model, run.classes, run.init)
+    blocks = ", ".join(f"{k} {v}" for k,v in report.items() if isinstance(v, str))
+    kept, fresh = (", ".join(report[o]) or "none" for o in ("kept","fresh"))
+    run.say(f"from {run.init}: {blocks}; classes kept: {kept}; fresh: {fresh}")
+
 def build(run:Run, dls): # a PSR or Baseline, initialised as the recipe says
     "The model of a run, ready for its main stage."
-    r, state = run.recipe, train_base(run) if run.init is None else None
+    r, n = run.recipe, len(run.classes)
+    state = train_base(run) if run.init is None else None
+    pretrained = _pretrained(r) if state is None and run.init is None else False
     seed_all(epoch_seed(run.seed, "build", 0))
-    shared = dict(n_classes=len(run.classes), size=r.size, pos=r.pos, pretrained=_pretrained(r) if state is None and run.init is None else False)
     if r.model == "baseline":
-        model = Baseline(r.arch, **shared)
+        model = plain_network(r, n, pretrained=pretrained)
         if state is not None: model.load_state_dict(state)
     else:
         sr = upscaler(run, dls)
         seed_all(epoch_seed(run.seed, "build", 1))
-        model = PSR(r.arch, kstep=r.kstep, stn=r.stn, fusion=r.fusion, sr=sr, **shared)
+        model = pyramid(r, n, sr, pretrained)
         if state is not None: run.say(f"the pyramid starts from the base network: {model.load_base(state)}")
-    if run.init is not None:
-        report = take_over(model, run.classes, run.init)
-        run.say(f"from {run.init}: " + ", ".join(f"{k} {v}" for k,v in report.items() if isinstance(v, str)) + f"; classes kept: {', '.join(report['kept']) or 'none'}; fresh: {', '.join(report['fresh']) or 'none'}")
+    if run.init is not None: _start_from(run, model)
     return model
 
 # %% ../nbs/31_runs.ipynb #4ecff085
@@ -423,7 +558,7 @@ def evaluate_model(model, # PSR or Baseline
                    views:str="paper", # test-time views
                    n:int=8, # how many
                    seed:int=0 # of the views
-                  )->tuple: # what `judge` gives for the fused prediction, with WA, UA and F1 per branch of a PSR; (N,branches,C) scores; (N,) targets
+                  )->tuple: # as `judge`, fused, and per branch of a PSR WA, UA and F1; (N,branches,C) scores; (N,) targets
     "Judge one split with test-time views."
     scores, targets = tta_scores(model, dl, n, views, seed)
     result = judge(fuse_scores(model, scores), targets, classes)
@@ -435,62 +570,83 @@ def evaluate_model(model, # PSR or Baseline
 def _calibration(model, valid, scores, targets): # valid: its loader; scores (N,branches,C) and targets (N,) of the plain test faces
     if len(valid.dataset) < ENOUGH: return {} # too few faces to tell
     of_valid, y = tta_scores(model, valid, 1, "none")
-    t, logp = fit_temperature(fuse_scores(model, of_valid), y), fuse_scores(model, scores)
-    before, after = ece_beside(logp, targets, t)
-    return dict(temperature=round(t, 4), calibration=dict(before=round(before, 4), after=round(after, 4), bins=15, split="test", temperature_from="valid"))
+    t = fit_temperature(fuse_scores(model, of_valid), y)
+    before, after = (round(o, 4) for o in ece_beside(fuse_scores(model, scores), targets, t))
+    return dict(temperature=round(t, 4), calibration=dict(before=before, after=after, bins=15, split="test", temperature_from="valid"))
 
 # %% ../nbs/31_runs.ipynb #a8339ab0
+def _about(run): # what stands in the JSON beside the weights
+    r, attrs = run.recipe, run.table.attrs
+    read = dict(run.read, skip_bad=True) if attrs.get("skipped") else run.read
+    return dict(classes=run.classes, recipe=r.name, seed=run.seed, protocol=attrs.get("protocol"), dataset=r.dataset, read=read,
+                grey=bool(attrs.get("grey")), views=r.views, views_n=r.views_n)
+
+def _save_scores(file, scores, targets):
+    def write(path):
+        with path.open("wb") as f: np.savez_compressed(f, scores=scores.numpy().astype(np.float16), targets=targets.numpy())
+    write_whole(file, write)
+
+def _letters(numbers): # a character per test face, so that two records can be compared face by face
+    return "".join(chr(48 + int(o)) for o in numbers)
+
+def _say_result(run, m): # m: what stands in metrics.json
+    test = "WA {wa:.2%} UA {ua:.2%} macro-F1 {macro_f1:.2%}".format(**m["test"])
+    views = "" if run.recipe.views == "none" else f" ({m['views']} views; without: WA {m['test_plain']['wa']:.2%})"
+    run.say(f"test: {test}{views}; {m['minutes']} minutes of training; {run.folder}")
+    if "calibration" in m:
+        run.say("calibrated on the validation faces: temperature {temperature:.2f}, expected calibration error of the test faces "
+                "{calibration[before]:.3f} -> {calibration[after]:.3f}".format(**m))
+
+# %% ../nbs/31_runs.ipynb #a202bfad
 def _finish(run, model, dls): # judge, save, record
-    r, t = run.recipe, time.perf_counter()
-    about = dict(classes=run.classes, recipe=r.name, seed=run.seed, protocol=run.table.attrs.get("protocol"), dataset=r.dataset, read=dict(run.read, skip_bad=True) if run.table.attrs.get("skipped") else run.read,
-                 grey=bool(run.table.attrs.get("grey")), views=r.views, views_n=r.views_n)
+    r, start = run.recipe, time.perf_counter()
     with run.stopped:
         valid, *_ = evaluate_model(model, dls.valid, run.classes, r.views, r.views_n, run.seed)
         plain, *of_plain = evaluate_model(model, dls[2], run.classes, "none")
         calibration = _calibration(model, dls.valid, *of_plain)
         test, scores, targets = evaluate_model(model, dls[2], run.classes, r.views, r.views_n, run.seed)
-    took = time.perf_counter() - t - run.stopped.take()
-    save_model(model, run.folder/"model.safetensors", **about, **calibration)
-    def arrays(p):
-        with p.open("wb") as f: np.savez_compressed(f, scores=scores.numpy().astype(np.float16), targets=targets.numpy())
-    write_whole(run.folder/"test.npz", arrays)
-    metrics = dict(_record(run, model, valid, plain, test), **_times(run, took), **calibration, predictions=_letters(fuse_scores(model, scores).argmax(1)), targets=_letters(targets))
+    seconds = time.perf_counter() - start - run.stopped.take()
+    save_model(model, run.folder/"model.safetensors", **_about(run), **calibration)
+    _save_scores(run.folder/"test.npz", scores, targets)
+    faces = dict(predictions=_letters(fuse_scores(model, scores).argmax(1)), targets=_letters(targets))
+    metrics = dict(_record(run, model, valid, plain, test), **_times(run, seconds), **calibration, **faces)
     save(plot_history({r.name: pd.DataFrame(run.history)}), run.folder/"history.png")
     save(plot_confusion({r.name: test}, run.classes), run.folder/"confusion.png")
     write_json(run.folder/"metrics.json", metrics)
-    views = "" if r.views == "none" else f" ({metrics['views']} views; without: WA {plain['wa']:.2%})"
-    run.say(f"test: WA {test['wa']:.2%} UA {test['ua']:.2%} macro-F1 {test['macro_f1']:.2%}{views}; {metrics['minutes']} minutes of training; {run.folder}")
-    if calibration: run.say("calibrated on the validation faces: temperature {temperature:.2f}, expected calibration error of the test faces {calibration[before]:.3f} -> {calibration[after]:.3f}".format(**calibration))
-
-def _letters(numbers): return "".join(chr(48 + int(o)) for o in numbers) # a character per test face, so that two records can be compared face by face
+    _say_result(run, metrics)
 
 # %% ../nbs/31_runs.ipynb #c4559be1
 def _times(run, judging): # judging: seconds; -> when, how long, on what and with which code the run was trained
-    config, sr = json.loads((run.folder/"config.json").read_text(encoding="utf-8")), run.folder/"sr.json"
-    training = sum(o["seconds"] for o in run.history) + sum(o.get("seconds", 0.) for o in (json.loads(sr.read_text(encoding="utf-8")) if sr.exists() else []))
-    began, judged = datetime.fromisoformat(config["started"]), now()
-    out = dict(minutes=round((training + judging)/60, 1), training_seconds=round(training, 1), judging_seconds=round(judging, 1), wall_minutes=round((datetime.fromisoformat(judged) - began).total_seconds()/60, 1),
-               started=config["started"], finished=next((o["finished"] for o in reversed(run.history) if isinstance(o.get("finished"), str)), judged), judged=judged,
-               versions=config["versions"], device=during(run.history, "device") or config["device"])
-    if device_name() != out["device"]: out["judged_on"] = device_name()
-    commit = during(run.history, "commit")
+    config, sr, judged = read_json(run.folder/"config.json"), run.folder/"sr.json", now()
+    training = sum(o["seconds"] for o in run.history)
+    if sr.exists(): training += sum(o.get("seconds", 0.) for o in read_json(sr))
+    wall = datetime.fromisoformat(judged) - datetime.fromisoformat(config["started"])
+    ends = [o["finished"] for o in run.history if isinstance(o.get("finished"), str)] # older histories lack it
+    device, commit = during(run.history, "device") or config["device"], during(run.history, "commit")
+    out = dict(minutes=round((training + judging)/60, 1), training_seconds=round(training, 1), judging_seconds=round(judging, 1),
+               wall_minutes=round(wall.total_seconds()/60, 1),
+               started=config["started"], finished=ends[-1] if ends else judged, judged=judged, versions=config["versions"], device=device)
+    if device_name() != device: out["judged_on"] = device_name()
     return dict(out, commit=commit and commit.replace(" dirty", ""), dirty=commit and " dirty" in commit)
 
 def starting_weights(r:Recipe, # of the run
                      init=None # checkpoint that it started from
                     )->str: # in words
     "What the parts of a network start from."
-    sr = r.sr_weights if r.sr_weights != "none" else "trained on these faces" if r.sr_epochs else "none"
-    return f"base network: {r.weights if init is None else init}" + (f"; super-resolution: {sr}" if r.model == "psr" else "")
+    base, sr = r.weights if init is None else init, r.sr_weights
+    if r.model != "psr": return f"base network: {base}"
+    if sr == "none" and r.sr_epochs: sr = "trained on these faces"
+    return f"base network: {base}; super-resolution: {sr}"
 
 # %% ../nbs/31_runs.ipynb #0ac69e08
 def _record(run, model, valid, plain, test): # what stands in metrics.json
     r, last = run.recipe, "sgd" if run.recipe.sgd_epochs else "fit"
-    best = max((o for o in run.history if o["stage"] == last), key=lambda o: (o["wa"], o["epoch"]))
+    number, of = _best_epoch(run.history, last)["epoch"] + 1, r.sgd_epochs or r.epochs
     timed = pd.DataFrame(run.history)[["train_seconds","step_seconds"]].dropna().sum()
     out = dict(recipe=record_name(r, run.read, run.init), changed=changes_of(r), seed=run.seed,
-        selected=f"epoch {best['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split chose nothing", weights=starting_weights(r, run.init),
-        valid=valid, test=test, test_plain={k: plain[k] for k in METRICS}, views="none" if r.views == "none" else f"{r.views} x {r.views_n}",
+        selected=f"epoch {number} of {of} by WA on the validation split; the test split chose nothing",
+        weights=starting_weights(r, run.init), valid=valid, test=test, test_plain={k: plain[k] for k in METRICS},
+        views="none" if r.views == "none" else f"{r.views} x {r.views_n}",
         step_share=round(timed["step_seconds"]/max(timed["train_seconds"], 1e-9), 4), parameters=sum(p.numel() for p in model.parameters()),
         repeated_pictures=run.repeated, precision=run.precision, data=run.data, command=run.command)
     if getattr(model, "fusion", None) is not None: out["fusion_weights"] = {k: round(v, 4) for k,v in model.fusion_weights().items()}
@@ -519,33 +675,46 @@ def train_run(recipe, # Recipe, or the name of one
         from psr_fer.processes import join
         join()
     if fresh and out.exists() and not rank_distrib(): _clear(out)
-    run = Run(out, recipe, table, seed, say, command, {k: v for k,v in read.items() if k != "skip_bad"}, init, cache, minutes, track, fresh)
+    read.pop("skip_bad", None) # a record tells how many rows it left out
+    run = Run(out, recipe, table, seed, say, command, read, init, cache, minutes, track, fresh)
     run.wait()
     run.start()
     if not (out/"metrics.json").exists():
         with locked(run): _train(run)
     elif not run.rank: run._say(f"{out} is finished; --fresh would begin anew.")
     run.wait()
-    metrics = json.loads((out/"metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(out/"metrics.json")
     if ledger is not None and not run.rank:
         Path(ledger).mkdir(parents=True, exist_ok=True)
         write_json(record_file(ledger, metrics["recipe"], seed), metrics)
     return metrics
 
 # %% ../nbs/31_runs.ipynb #fb264af9
+def _data_line(table): # layout, and faces per split
+    skipped = table.attrs.get("skipped")
+    counts = ", ".join(f"{(table['split'] == o).sum():,} {o}" for o in SPLITS)
+    return f"{table.attrs['layout']}: {counts}" + (f"; {skipped} bad ones left out" if skipped else "")
+
 def _train(run): # all stages, and the judgement
-    r, t = run.recipe, run.table
-    run.say(f"{t.attrs['layout']}: " + ", ".join(f"{(t['split'] == o).sum():,} {o}" for o in SPLITS) + (f"; {t.attrs['skipped']} bad ones left out" if t.attrs.get("skipped") else ""))
+    r = run.recipe
+    run.say(_data_line(run.table))
     dls = _dls(run, r.size)
     run.repeated = _report_repeated(run, dls.train.cache)
     model = build(run, dls)
-    make = psr_learner if r.model == "psr" else baseline_learner
-    fit_stage(run, "fit", make(dls, model=model, **_learner_args(r)), r.epochs, r.lr)
-    if r.sgd_epochs: fit_stage(run, "sgd", make(dls, model=model, **_learner_args(r, partial(SGD, mom=.9, decouple_wd=True))), r.sgd_epochs, r.sgd_lr)
+    fit_stage(run, "fit", recipe_learner(r, dls, model), r.epochs, r.lr)
+    if r.sgd_epochs:
+        sgd = partial(SGD, mom=.9, decouple_wd=True)
+        fit_stage(run, "sgd", recipe_learner(r, dls, model, sgd), r.sgd_epochs, r.sgd_lr)
     if not run.rank: _finish(run, model, dls)
 
-def _clear(out): # only files that a run writes
-    for o in (*out.glob("stage-*"), *out.glob(".best-*"), *out.glob(".last-*"), *out.glob(".*.[0-9]*"), *(out/k for k in ("history.png","confusion.png","config.json","history.csv","metrics.json","model.json","model.safetensors","sr.json","test.npz","log.txt","repeated.json","nan-batch.json"))): o.unlink(missing_ok=True)
+# %% ../nbs/31_runs.ipynb #39ac99a4
+_WRITTEN = ("stage-*", ".best-*", ".last-*", ".*.[0-9]*", "config.json", "log.txt", "history.csv", "history.png", "repeated.json",
+            "sr.json", "nan-batch.json", "model.json", "model.safetensors", "test.npz", "metrics.json", "confusion.png") # by a run
+
+def _clear(out): # nothing that somebody else put there
+    for o in [o for pattern in _WRITTEN for o in out.glob(pattern)]: o.unlink(missing_ok=True)
+    try: check_page_out(out/"report.html").unlink(missing_ok=True)
+    except ValueError: pass # not a page of this package
 
 # %% ../nbs/31_runs.ipynb #e98f4b8c
 class Finished:
@@ -555,10 +724,12 @@ class Finished:
     ):
         self.folder = Path(folder)
         lacking = [o for o in ("metrics.json","history.csv","test.npz","model.safetensors") if not (self.folder/o).exists()]
-        if lacking: raise ValueError(f"{folder} is no finished run ({', '.join(lacking)} missing); `psr-fer train` with the same --out finishes it.")
-        self.metrics, self.history = json.loads((self.folder/"metrics.json").read_text(encoding="utf-8")), pd.read_csv(self.folder/"history.csv")
+        if lacking: raise ValueError(f"{folder} is no finished run ({', '.join(lacking)} missing); "
+                                     "`psr-fer train` with the same --out finishes it.")
+        self.metrics, self.history = read_json(self.folder/"metrics.json"), pd.read_csv(self.folder/"history.csv")
         self.model, self.about = load_model(self.folder)
-        with np.load(self.folder/"test.npz") as d: self.scores, self.targets = torch.from_numpy(d["scores"].astype(np.float32)), d["targets"]
+        with np.load(self.folder/"test.npz") as d: scores, self.targets = d["scores"].astype(np.float32), d["targets"]
+        self.scores = torch.from_numpy(scores)
         self.probabilities = fuse_scores(self.model, self.scores).exp().numpy()
         self.predicted, self.classes, self.name = self.probabilities.argmax(1), self.about["classes"], self.folder.name
 
@@ -567,6 +738,13 @@ class Finished:
         return {k: p.numpy() == self.targets for k,p in branch_predictions(self.model, self.scores).items()}
 
 # %% ../nbs/31_runs.ipynb #eb35df12
+def _mean_sd(values): # sd: None for a single one
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return dict(mean=float(np.mean(values)), sd=sd, values=values)
+
+def _percent(o): # "87.12 +- 0.30"
+    return f"{100*o['mean']:.2f}" + ("" if o["sd"] is None else f" +- {100*o['sd']:.2f}")
+
 def train_seeds(recipe, # Recipe, or the name of one
                 data, # folder of the data set
                 out, # folder that gets one folder per seed
@@ -577,15 +755,24 @@ def train_seeds(recipe, # Recipe, or the name of one
     "Train one recipe with several seeds."
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     records = [train_run(recipe, data, Path(out)/f"{recipe.name}__s{s}", s, say=say, **kwargs) for s in seeds]
-    result = dict(recipe=recipe.name, seeds=list(seeds))
-    for k in METRICS:
-        v = [o["test"][k] for o in records]
-        result[k] = dict(mean=float(np.mean(v)), sd=float(np.std(v, ddof=1)) if len(v) > 1 else None, values=v)
-    if not rank_distrib(): write_json(Path(out)/f"{recipe.name}__seeds.json", result)
-    if not rank_distrib(): say(f"{recipe.name}, {len(records)} seeds: " + ", ".join(f"{n} {100*result[k]['mean']:.2f}" + (f" +- {100*result[k]['sd']:.2f}" if result[k]["sd"] is not None else "") for k,n in METRICS.items()))
+    result = dict(recipe=recipe.name, seeds=list(seeds), **{k: _mean_sd([o["test"][k] for o in records]) for k in METRICS})
+    if rank_distrib(): return result
+    write_json(Path(out)/f"{recipe.name}__seeds.json", result)
+    say(f"{recipe.name}, {len(records)} seeds: " + ", ".join(f"{name} {_percent(result[k])}" for k,name in METRICS.items()))
     return result
 
 # %% ../nbs/31_runs.ipynb #91d3493f
+def _views_of(about, tta): # what to judge a checkpoint with: kind of views, and how many; tta: what was asked for, or None
+    views, n = about.get("views", "paper"), about.get("views_n", 8)
+    if tta is not None: views, n = "paper" if tta > 1 else "none", tta
+    return views, dict(paper=n, flip=2, none=1)[views]
+
+def _faces_of(split, table, size): # DataLoader of one split: in order, not augmented
+    dls = dls_from_table(table, size=size, augment=None)
+    if split == "train": return dls.train.new(shuffle=False, drop_last=False)
+    there = [o for o in SPLITS if (table["split"] == o).any()]
+    return dls[there.index(split)]
+
 def _measure_card(model, about, dl, say): # accuracy of reduced faces and calibration, as the card of shipped weights tells them
     small = accuracy_by_reduced_size({"model": model}, dl, [int(o) for o in about["card"]["accuracy_at"]])["model"]
     scores, y = tta_scores(model, dl, 1, "none")
@@ -604,16 +791,14 @@ def evaluate_run(run, # folder of a run, a .safetensors file with its .json, or 
     "Judge saved weights on one split of a data set."
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
     model, about = load_model(run)
-    table, views = table_of(about, data, skip_bad), about.get("views", "paper") if tta is None else "paper" if tta > 1 else "none"
-    tta = dict(paper=about.get("views_n", 8) if tta is None else tta, flip=2, none=1)[views]
-    if run == "default": run = "the shipped weights"
+    name = "the shipped weights" if run == "default" else run
+    table, (views, n) = table_of(about, data, skip_bad), _views_of(about, tta)
     if not (table["split"] == split).any(): raise ValueError(f"{data} has no faces in the split {split}.")
-    dls = dls_from_table(table, size=tuple(model.size), augment=None)
-    dl = dls.train.new(shuffle=False, drop_last=False) if split == "train" else dls[[o for o in SPLITS if (table["split"] == o).any()].index(split)]
-    result, *_ = evaluate_model(model, dl, about["classes"], views, tta, about["seed"])
-    say(f"{run} on {split} of {data}: {result['n']:,} faces, {tta} view{'s' if tta > 1 else ''}")
+    dl = _faces_of(split, table, tuple(model.size))
+    result, *_ = evaluate_model(model, dl, about["classes"], views, n, about["seed"])
+    say(f"{name} on {split} of {data}: {result['n']:,} faces, {n} view{'s' if n > 1 else ''}")
     say(f"WA {result['wa']:.2%}  UA {result['ua']:.2%}  macro-F1 {result['macro_f1']:.2%}")
-    for i,b in enumerate(result.get("branches", [])): say(f"  branch {i+1} alone: WA {b['wa']:.2%}  UA {b['ua']:.2%}")
+    for i,b in enumerate(result.get("branches", []), 1): say(f"  branch {i} alone: WA {b['wa']:.2%}  UA {b['ua']:.2%}")
     say("recall: " + ", ".join(f"{k} {v:.2%}" for k,v in result["recall"].items() if v is not None))
     if split == "test" and "card" in about: _measure_card(model, about, dl, say)
     return result

@@ -29,20 +29,24 @@ def epoch_seed(seed:int, # of the run
 def seed_all(s:int # seed
             ):
     "Seed Python, NumPy and torch."
-    random.seed(s); np.random.seed(s); torch.manual_seed(s)
+    random.seed(s)
+    np.random.seed(s)
+    torch.manual_seed(s)
 
 def random_state()->dict: # tensors, numbers and tuples only: it is stored without pickle's dangers
     "State of all generators."
     kind, keys, *rest = np.random.get_state()
-    out = dict(torch=torch.get_rng_state(), numpy=(kind, torch.from_numpy(keys.astype(np.int64)), *rest), python=random.getstate())
+    numpy = (kind, torch.from_numpy(keys.astype(np.int64)), *rest)
+    out = dict(torch=torch.get_rng_state(), numpy=numpy, python=random.getstate())
     if torch.cuda.is_available(): out["cuda"] = torch.cuda.get_rng_state_all()
     return out
 
 def set_random_state(s:dict): # what `random_state` returned
     "Put all generators back."
-    torch.set_rng_state(s["torch"]); random.setstate(s["python"])
     kind, keys, *rest = s["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(s["torch"])
+    random.setstate(s["python"])
     if "cuda" in s: torch.cuda.set_rng_state_all(s["cuda"])
 
 # %% ../nbs/25_training.ipynb #cd09b131
@@ -81,16 +85,18 @@ class Keep(Callback):
         self.run, self.stage, self.minutes, self.resume = run, stage, minutes, resume
 
     def before_fit(self):
-        self.saved, self.resumed, self.t0 = time.monotonic(), False, None
+        self.saved, self.t0 = time.monotonic(), None
+        self.here = self.resume # for the first epoch of this fit
         if self.resume: self.recorder.smooth_loss.count, self.recorder.smooth_loss.val = self.resume["smooth"]
 
     def before_epoch(self):
         self.acc = next((o for o in self.learn.cbs if isinstance(o, GradientAccumulation)), None)
         if self.acc: self.acc.count = 0
         self.opt.zero_grad() # an epoch starts without leftovers, be they of accumulated batches or of another training of a part
-        here, self.resumed = self.resume if not self.resumed else None, True
+        here, self.here = self.here, None
         self.done, self.spent, self.step_seconds, self.t0 = 0, 0., 0., time.perf_counter()
-        if here and here["batch"]: self.done, self.spent, self.step_seconds, self.random = here["batch"], here["spent"], here["step_seconds"], here["random"]
+        if here and here["batch"]: self.done, self.spent, self.step_seconds = (here[k] for k in ("batch","spent","step_seconds"))
+        if self.done: self.random = here["random"]
 
     def before_train(self):
         if not self.done: return
@@ -103,11 +109,10 @@ class Keep(Callback):
         self.step_seconds += time.perf_counter() - self.t
         self.done += 1
         late = time.monotonic() - self.saved > 60*self.minutes
-        if (late or self.run.interrupted) and not (self.acc and self.acc.count) and num_distrib() < 2 and self.done < len(self.dls.train):
-            self._finite()
-            self._try(lambda: self.run.save_state(self.stage, self.state(self.epoch, self.done)))
-            self.saved = time.monotonic()
-            if self.run.interrupted: self.stop(KeyboardInterrupt())
+        between = not (self.acc and self.acc.count) and self.done < len(self.dls.train) # two steps of one epoch
+        if not (late or self.run.interrupted) or not between or num_distrib() > 1: return
+        self._finite()
+        self._save(lambda: self.run.save_state(self.stage, self.state(self.epoch, self.done)))
 
     def before_validate(self):
         self._finite()
@@ -115,25 +120,34 @@ class Keep(Callback):
 
     def after_epoch(self):
         if self.t0 is None: return # an epoch that was done before
-        names, values = self.recorder.metric_names[1:-1], self.recorder.log[1:-1]
-        row = dict(stage=self.stage, epoch=self.epoch, **{k: float(v) for k,v in zip(names, values)},
-                   **{f"lr_{k}": h["lr"] for k,h in zip(block_names(bare(self.model)), self.opt.hypers)},
-                   seconds=round(self.spent + time.perf_counter() - self.t0, 2), train_seconds=round(self.train_seconds, 2), step_seconds=round(self.step_seconds, 2))
-        self._try(lambda: self.run.after_epoch(self.learn, self.stage, row, self.state(self.epoch + 1)))
-        self.saved, self.t0 = time.monotonic(), None
-        if self.run.interrupted: self.stop(KeyboardInterrupt())
+        row = self.row()
+        self._save(lambda: self.run.after_epoch(self.learn, self.stage, row, self.state(self.epoch + 1)))
+        self.t0 = None
 
     def _finite(self): # a step may spoil the weights after a loss that was still a number
         if all(torch.isfinite(o).all() for o in bare(self.model).state_dict().values() if o.is_floating_point()): return
-        self.stop(FloatingPointError(f"the weights became infinite or NaN in {self.stage}, epoch {self.epoch + 1}; the last checkpoint is kept. {smaller_rate(self.stage)}"))
+        self.stop(FloatingPointError(f"the weights became infinite or NaN in {self.stage}, epoch {self.epoch + 1}; "
+                                     f"the last checkpoint is kept. {smaller_rate(self.stage)}"))
 
-    def _try(self, f): # fastai rewords what a callback raises, so a full disk is handed over
+    def _save(self, f): # fastai rewords what a callback raises, so a full disk is handed over
         try: f()
         except OSError as e: self.stop(e)
+        self.saved = time.monotonic()
+        if self.run.interrupted: self.stop(KeyboardInterrupt())
     def stop(self, problem):
         "End the training; `problem` says why."
         self.run.problem = problem
         raise CancelFitException()
+
+# %% ../nbs/25_training.ipynb #e13e4244
+@patch
+def row(self:Keep)->dict: # column -> value
+    "What history tells of the epoch that ends."
+    names, values = self.recorder.metric_names[1:-1], self.recorder.log[1:-1]
+    rates = {f"lr_{k}": h["lr"] for k,h in zip(block_names(bare(self.model)), self.opt.hypers)}
+    seconds = dict(seconds=self.spent + time.perf_counter() - self.t0, train_seconds=self.train_seconds, step_seconds=self.step_seconds)
+    return dict(stage=self.stage, epoch=self.epoch, **{k: float(v) for k,v in zip(names, values)}, **rates,
+                **{k: round(v, 2) for k,v in seconds.items()})
 
 # %% ../nbs/25_training.ipynb #26f27dd6
 def _plain(o): # numbers of the optimiser without fastai's or NumPy's types
@@ -146,8 +160,9 @@ def state(self:Keep,
          )->dict: # all that `restore` needs
     "What training goes on from."
     opt, smooth = self.opt.state_dict(), self.recorder.smooth_loss
-    out = dict(epoch=epoch, batch=batch, model=bare(self.model).state_dict(), random=random_state(), smooth=(smooth.count, torch.as_tensor(smooth.val).detach().cpu()),
-               opt=dict(state=list(opt["state"]), hypers=[{k: _plain(v) for k,v in h.items()} for h in opt["hypers"]]),
+    hypers = [{k: _plain(v) for k,v in h.items()} for h in opt["hypers"]]
+    out = dict(epoch=epoch, batch=batch, model=bare(self.model).state_dict(), opt=dict(state=list(opt["state"]), hypers=hypers),
+               smooth=(smooth.count, torch.as_tensor(smooth.val).detach().cpu()), random=random_state(),
                spent=self.spent + time.perf_counter() - self.t0, step_seconds=self.step_seconds)
     if hasattr(self.learn, "ema"): out.update(ema=self.learn.ema.average, ema_steps=self.learn.ema.steps)
     return out
@@ -183,8 +198,10 @@ class StopOnNaN(Callback):
         if torch.isfinite(self.loss_grad).all(): return
         rows = getattr(inner(self.dls.train), "last", None)
         names = [] if rows is None or self.paths is None else [self.paths[i] for i in rows]
-        self.run.problem = FloatingPointError(f"the loss became {float(self.loss_grad)} in {self.stage}, epoch {self.epoch + 1}, batch {self.iter + 1}; the last checkpoint is kept. "
-            f"{smaller_rate(self.stage)} Files of the batch: {', '.join(names[:4])}" + (f" and {len(names) - 4} more" if len(names) > 4 else ""))
+        where = f"{self.stage}, epoch {self.epoch + 1}, batch {self.iter + 1}"
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        self.run.problem = FloatingPointError(f"the loss became {float(self.loss_grad)} in {where}; the last checkpoint is kept. "
+                                              f"{smaller_rate(self.stage)} Files of the batch: {', '.join(names[:4])}{more}")
         self.run.nan_files = names
         raise CancelFitException()
 
@@ -192,7 +209,9 @@ class StopOnNaN(Callback):
 @contextmanager
 def stop_on_signal(run): # gets `interrupted`
     "Within, SIGINT and SIGTERM ask the run to stop after the current batch; a second SIGINT stops at once."
-    if threading.current_thread() is not threading.main_thread() or num_distrib() > 1: yield; return
+    if threading.current_thread() is not threading.main_thread() or num_distrib() > 1:
+        yield
+        return
     def ask(number, frame):
         if run.interrupted: raise KeyboardInterrupt
         run.interrupted = True
@@ -206,22 +225,27 @@ class Autocast(Callback):
     "bfloat16 autocast on the CPU; fastai's `MixedPrecision` is for GPUs."
     order = MixedPrecision.order
     def __init__(self): self.on = None
-    def before_batch(self): self.on = torch.autocast("cpu", torch.bfloat16); self.on.__enter__()
+    def before_batch(self):
+        self.on = torch.autocast("cpu", torch.bfloat16)
+        self.on.__enter__()
     def after_pred(self): self.learn.pred = to_float(self.pred)
     def after_loss(self): self._off()
     def after_cancel_batch(self): self._off()
     def after_fit(self): self._off()
     def _off(self):
-        if self.on is not None: self.on.__exit__(None, None, None); self.on = None
+        if self.on is not None: self.on.__exit__(None, None, None)
+        self.on = None
 
 # %% ../nbs/25_training.ipynb #29739a4c
+def _device(device): return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
 def resolve_precision(precision:str="auto", # "auto", "float32", "bf16" or "fp16"
                       device=None # torch device; default: a GPU if there is one
                      )->str: # "float32", "bf16" or "fp16"
     "What `auto` means on a device; anything else stays. ValueError for an unknown one, and for float16 on a CPU."
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device)
     names = {torch.float32: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    if precision == "auto": return names[torch.float32 if device.type not in ("cpu","cuda") else fast_dtype(device)]
+    if precision == "auto": return names[fast_dtype(device)] if device.type in ("cpu","cuda") else "float32"
     if precision not in names.values(): raise ValueError(f"precision must be auto, float32, bf16 or fp16, got {precision!r}.")
     if precision == "fp16" and device.type != "cuda": raise ValueError("fp16 needs a GPU; choose bf16 or float32 on a CPU.")
     return precision
@@ -230,23 +254,30 @@ def precision_callbacks(precision:str="auto", # "auto", "float32", "bf16" or "fp
                         device=None # torch device; default: a GPU if there is one
                        )->list: # of callbacks
     "Callbacks for mixed precision. ValueError for float16 on a CPU."
-    precision, device = resolve_precision(precision, device), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision, device = resolve_precision(precision, device), _device(device)
     if precision == "float32": return []
-    return [MixedPrecision(AMPMode.BF16 if precision == "bf16" else AMPMode.FP16) if device.type == "cuda" else Autocast()]
+    if device.type != "cuda": return [Autocast()]
+    return [MixedPrecision(AMPMode.BF16 if precision == "bf16" else AMPMode.FP16)]
 
 # %% ../nbs/25_training.ipynb #e5dc2d83
+def _progress(): # a bar for the terminal
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    percent, times = TextColumn("{task.percentage:.0f}%"), (TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(TextColumn("{task.description}"), BarColumn(), percent, *times, console=Console(stderr=True), transient=True)
+
 class Bar(Callback):
     "Progress bar of a stage on the terminal (standard error)."
     order, run_valid = 90, False
     def __init__(self, stage:str): self.stage, self.bar = stage, None # stage: what stands beside the bar
     def before_fit(self):
         if not sys.stderr.isatty() or rank_distrib(): return
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+        self.bar = _progress()
         self.task = self.bar.add_task(self.stage, total=1.)
         self.bar.start()
     def after_batch(self):
-        if self.bar: self.bar.update(self.task, completed=self.pct_train, description=f"{self.stage}, epoch {self.epoch + 1} of {self.n_epoch}")
+        if self.bar is None: return
+        self.bar.update(self.task, completed=self.pct_train, description=f"{self.stage}, epoch {self.epoch + 1} of {self.n_epoch}")
     def after_fit(self):
-        if self.bar: self.bar.stop(); self.bar = None
+        if self.bar: self.bar.stop()
+        self.bar = None

@@ -6,21 +6,20 @@
 __all__ = ['time_recipe', 'pick']
 
 # %% ../nbs/31c_trial.ipynb #c54a3f24
-import time, warnings
+import json, time, warnings
 import pandas as pd, torch
 from fastai.callback.core import Callback, CancelFitException
 from .data.table import dls_from_table
-from .learner import baseline_learner, psr_learner
-from .models.edsr import EDSR
-from .models.psr import PSR, Baseline
 from .recipes import Recipe
-from .runs import _BASE_FIELDS, _learner_args
+from .runs import base_settings, plain_network, pyramid, recipe_learner
 from .training import precision_callbacks, seed_all
 
 # %% ../nbs/31c_trial.ipynb #bc7c580a
 class _Clock(Callback): # counts faces for some seconds, then ends the fit
     run_valid = False
-    def __init__(self, seconds, warm=3): self.seconds, self.warm, self.steps, self.faces, self.start, self.took = seconds, warm, 0, 0, None, 0.
+    def __init__(self, seconds, warm=3):
+        self.seconds, self.warm = seconds, warm
+        self.steps, self.faces, self.start, self.took = 0, 0, None, 0.
     def _now(self):
         if self.dls.device.type == "cuda": torch.cuda.synchronize()
         return time.perf_counter()
@@ -47,15 +46,16 @@ def training_speed(learn, # fastai Learner
     return clock.faces/clock.took
 
 # %% ../nbs/31c_trial.ipynb #fb5ed214
-def _network(r, classes, size, plain): # as in a run, without initial weights: they cost no time
-    if plain: return Baseline(r.arch, n_classes=classes, size=size, pos=r.pos, pretrained=False)
-    return PSR(r.arch, n_classes=classes, size=size, pos=r.pos, kstep=r.kstep, stn=r.stn, fusion=r.fusion, sr=[EDSR(2**i, *r.sr) for i in range(1, r.kstep + 1)], pretrained=False)
-
-def _speed(r, table, size, plain, seconds, cache):
+def _speed(r, table, size, plain, seconds, cache): # of a run's network and learner, without initial weights: they cost no time
     seed_all(0)
     dls = dls_from_table(table, size=size, bs=r.batch_size, soft=r.soft, augment=r.augment, cache=cache)
-    make = baseline_learner if plain else psr_learner
-    return training_speed(make(dls, model=_network(r, len(dls.vocab), size, plain), **_learner_args(r)), r, seconds)
+    model = plain_network(r, len(dls.vocab), size) if plain else pyramid(r, len(dls.vocab))
+    return training_speed(recipe_learner(r, dls, model), r, seconds)
+
+def _stages(r): # list of (name, pixels, epochs, with the plain network?)
+    base = [[f"base {size} px", size, epochs, True] for size,epochs in r.base]
+    if base: base[0][2] += r.frozen_epochs # its head alone comes first, at the same size
+    return base + [["fit", r.size, r.epochs + r.sgd_epochs, r.model == "baseline"]]
 
 # %% ../nbs/31c_trial.ipynb #702c1367
 def time_recipe(recipe:Recipe, # what to time
@@ -65,16 +65,14 @@ def time_recipe(recipe:Recipe, # what to time
                )->pd.DataFrame: # a row per stage: pixels, epochs, faces per second, hours
     "How long a recipe takes on this machine."
     n = (table["split"] == "train").sum() + (table["split"] == "valid").sum()/3
-    stages = [(f"base {s} px", s, e, True) for s,e in recipe.base] + [("fit", recipe.size, recipe.epochs + recipe.sgd_epochs, recipe.model == "baseline")]
-    if recipe.base and recipe.frozen_epochs: stages[0] = (stages[0][0], stages[0][1], stages[0][2] + recipe.frozen_epochs, True)
     rows = []
-    for stage,size,epochs,plain in stages:
+    for stage,size,epochs,plain in _stages(recipe):
         speed = _speed(recipe, table, size, plain, seconds, cache)
         rows.append(dict(stage=stage, pixels=size, epochs=epochs, faces_per_second=speed, hours=epochs*n/speed/3600))
     return pd.DataFrame(rows).set_index("stage")
 
 # %% ../nbs/31c_trial.ipynb #753c20fe
-def _base_key(r, seed): return tuple(map(str, (getattr(r, k) for k in _BASE_FIELDS))), seed
+def _base_key(r, seed): return json.dumps(base_settings(r)), seed # what makes two base stages one
 
 # %% ../nbs/31c_trial.ipynb #7349aa29
 def pick(recipes, # list of (Recipe, seed) in the order of their importance
@@ -84,9 +82,10 @@ def pick(recipes, # list of (Recipe, seed) in the order of their importance
     "Which trainings fit into some hours."
     taken, used, bases = [], 0., set()
     for r,seed in recipes:
-        t = timed[r.name]["hours"]
-        base = float(t.drop("fit").sum())
-        cost = float(t["fit"]) + (0. if _base_key(r, seed) in bases else base)
+        t, key = timed[r.name]["hours"], _base_key(r, seed)
+        cost = float(t["fit"]) + (0. if key in bases else float(t.drop("fit").sum()))
         taken.append(used + cost <= hours)
-        if taken[-1]: used += cost; bases.add(_base_key(r, seed))
+        if not taken[-1]: continue
+        used += cost
+        bases.add(key)
     return taken, used

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import psr_fer.runs as runs
+from psr_fer.pages import page
 from psr_fer.recipes import RECIPES, get_recipe
 from psr_fer.runs import evaluate_run, load_model, train_run
 
@@ -65,6 +66,20 @@ def test_a_finished_run_is_not_run_again(finished, faces):
     assert train_run(get_recipe("synthetic-demo", TINY), faces, out, seed=5, say=lambda o: None, **READ) == m
     assert (out/"model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="holds another run \\(seed differ"): train_run(get_recipe("synthetic-demo", TINY), faces, out, seed=6, say=lambda o: None, **READ)
+
+
+def test_fresh_takes_the_page_of_the_old_run_along_but_nobody_elses(faces, tmp_path):
+    recipe, report = get_recipe("synthetic-demo-baseline", ["epochs=1", "base=[]", "size=32"]), tmp_path/"report.html"
+    for text, stays in ((page("psr_fer report", "", []), False), ("<html>notes of my own</html>", True)):
+        report.write_text(text)
+        train_run(recipe, faces, tmp_path, fresh=True, say=lambda o: None, **READ)
+        assert report.exists() == stays
+
+
+def test_the_table_of_a_run_that_left_bad_rows_out(faces):
+    classes = runs.dataset_table("synthetic", faces, **READ).attrs["classes"]
+    about = dict(dataset="synthetic", seed=0, classes=classes, read=dict(READ, skip_bad=True))
+    assert len(runs.table_of(about, faces, skip_bad=True)) == len(runs.table_of(about, faces))  # asked for twice, done once
 
 
 def test_killed_and_started_again_ends_the_same(finished, faces, tmp_path):
