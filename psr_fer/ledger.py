@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from .figures import MODEL_COLORS, PAPER_COLOR, Stated, draw_paper, figure, paper_note
 from .interpret import plot_cumulative, plot_discrepancy, plot_reduced_size, resampled_means
 from .metrics import METRICS
-from .paper import EXPERIMENTS, READER, WHY, Claim, cell_recipe, claims_about, experiment_cells, recipe_for, reproduce_command, stated
+from .paper import EXPERIMENTS, WHY, Claim, cell_recipe, claims_about, experiment_cells, recipe_for, reproduce_command, stated
 from .recipes import RECIPES
 from .runs import starting_weights
 
