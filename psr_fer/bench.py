@@ -6,7 +6,7 @@ __all__ = ['time_call', 'matmul_peak', 'fast_dtype', 'gflop_per_image', 'peak_me
 
 # %% ../nbs/22_bench.ipynb #3ab25c7e
 from collections.abc import Callable
-import copy, ctypes, functools, gc, math, os, platform, threading, time
+import copy, ctypes, functools, gc, itertools, math, os, platform, threading, time
 from contextlib import nullcontext
 import pandas as pd
 import torch
@@ -19,6 +19,12 @@ from .models.psr import PSR, fold_bn
 def _sync(device):
     if device.type == "cuda": torch.cuda.synchronize(device)
 
+def _seconds(f, device): # of one call, until the device is done
+    start = time.perf_counter()
+    f()
+    _sync(device)
+    return time.perf_counter() - start
+
 def time_call(f,                # called without arguments
               device:torch.device, # where it computes
               seconds:float=1., # how long to repeat it
@@ -26,10 +32,9 @@ def time_call(f,                # called without arguments
               warm:bool=True    # one call before, which does not count
              )->float: # seconds per call, the median
     "Time of one call."
-    if warm: f(); _sync(device)
+    if warm: _seconds(f, device)
     times, stop = [], time.perf_counter() + seconds
-    while len(times) < least or time.perf_counter() < stop:
-        t = time.perf_counter(); f(); _sync(device); times.append(time.perf_counter() - t)
+    while len(times) < least or time.perf_counter() < stop: times.append(_seconds(f, device))
     return sorted(times)[len(times)//2]
 
 # %% ../nbs/22_bench.ipynb #300809a1
@@ -39,11 +44,13 @@ def matmul_peak(device,           # where to compute
                 seconds:float=0.5 # how long to repeat the product
                )->float: # GFLOP/s, best of all repetitions
     "Speed of a square matrix product, the yardstick for everything below."
-    device = torch.device(device); n = n or (1536 if device.type == "cpu" else 8192)
-    a = torch.randn(n, n, device=device).to(dtype); best, stop = math.inf, time.perf_counter() + seconds
-    a@a; _sync(device)
-    while time.perf_counter() < stop or best == math.inf:
-        t = time.perf_counter(); a@a; _sync(device); best = min(best, time.perf_counter() - t)
+    device = torch.device(device)
+    n = n or (1536 if device.type == "cpu" else 8192)
+    a = torch.randn(n, n, device=device).to(dtype)
+    def product(): return a@a
+    _seconds(product, device)
+    best, stop = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < stop or best == math.inf: best = min(best, _seconds(product, device))
     return 2*n**3/best/1e9
 
 def fast_dtype(device # where to compute
@@ -55,20 +62,24 @@ def fast_dtype(device # where to compute
 def _fast_dtype(device):
     half = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
     n = 512 if device.type == "cpu" else 8192
-    whole, faster = (max(o) for o in zip(*([matmul_peak(device, d, n, 0.05) for d in (torch.float32, half)] for _ in range(3)))) # in turns: other programs slow one and not the other
+    # in turns: other programs slow one and not the other
+    rounds = [[matmul_peak(device, o, n, 0.05) for o in (torch.float32, half)] for _ in range(3)]
+    whole, faster = map(max, zip(*rounds))
     return half if faster > 1.2*whole else torch.float32
 
 # %% ../nbs/22_bench.ipynb #b1e177f3
+def _processor(): # its name, and what PyTorch uses of it
+    try: name = next(o.split(":")[1].strip() for o in open("/proc/cpuinfo") if o.startswith("model name"))
+    except (OSError, StopIteration): name = platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+
 def machine(device # where to compute
            )->str: # one line
     "What was measured on."
     device = torch.device(device)
-    if device.type == "cuda": name = torch.cuda.get_device_name(device)
-    else:
-        try: name = next(o.split(":")[1].strip() for o in open("/proc/cpuinfo") if o.startswith("model name"))
-        except (OSError, StopIteration): name = platform.processor() or platform.machine()
-        name += f", {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    return f"{name}; torch {torch.__version__}; float32 matrix product {matmul_peak(device):.0f} GFLOP/s; autocast that pays: {str(fast_dtype(device)).removeprefix('torch.')}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    dtype = str(fast_dtype(device)).removeprefix("torch.")
+    return f"{name}; torch {torch.__version__}; float32 matrix product {matmul_peak(device):.0f} GFLOP/s; autocast that pays: {dtype}"
 
 # %% ../nbs/22_bench.ipynb #030e23ff
 def gflop_per_image(model:nn.Module, # in training mode: a training step is counted; in eval mode: a prediction
@@ -87,25 +98,38 @@ class _Watch:
     def _now(self):
         with open("/proc/self/statm") as f: return int(f.read().split()[1])*os.sysconf("SC_PAGE_SIZE")
     def __enter__(self):
-        self.start = self.peak = self._now(); self.on = True
-        self.thread = threading.Thread(target=self._look, daemon=True); self.thread.start()
+        self.start = self.peak = self._now()
+        self.on, self.thread = True, threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
         return self
     def _look(self):
-        while self.on: self.peak = max(self.peak, self._now()); time.sleep(0.002)
-    def __exit__(self, *a): self.on = False; self.thread.join(); self.bytes = max(0, self.peak - self.start)
+        while self.on:
+            self.peak = max(self.peak, self._now())
+            time.sleep(0.002)
+    def __exit__(self, *a):
+        self.on = False
+        self.thread.join()
+        self.bytes = max(0, self.peak - self.start)
 
-def _hand_back(): # freed memory that the C library keeps would hide what a call needs
+# %% ../nbs/22_bench.ipynb #cc4ecf7a
+def _hand_back(): # freed memory that Python or the C library keeps would hide what a call needs
+    gc.collect()
     try: ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError): pass # not glibc
+
+def _gpu_bytes(f, device):
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    start = torch.cuda.memory_allocated(device)
+    f()
+    return torch.cuda.max_memory_allocated(device) - start
 
 def peak_memory(f,                  # called without arguments
                 device:torch.device # where it computes
                )->float: # MiB above what was there before; nan where it cannot be told
     "Memory that one call needs."
-    gc.collect(); _hand_back()
-    if device.type == "cuda":
-        torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats(device); start = torch.cuda.memory_allocated(device)
-        f(); return (torch.cuda.max_memory_allocated(device) - start)/2**20
+    _hand_back()
+    if device.type == "cuda": return _gpu_bytes(f, device)/2**20
     if not os.path.exists("/proc/self/statm"): return math.nan
     with _Watch() as w: f()
     return w.bytes/2**20
@@ -116,7 +140,8 @@ class PlainPSR(nn.Module):
     def __init__(self,
         model:PSR # its weights are used as they are
     ):
-        super().__init__(); self.model = model
+        super().__init__()
+        self.model = model
     def forward(self, x):
         m = self.model
         scores = torch.stack([m.head(m.pool(m.shared(low(im)))) for low, im in zip(m.low, m.images(x))], 1)
@@ -140,20 +165,28 @@ def prepare(model:PSR,    # left as it is
             compiled:bool=False # with torch.compile
            )->Callable: # function of (x, y) that does one training step, or of (x,) that predicts
     "One way to run a copy of `model`."
-    m = copy.deepcopy(model).train(train); device = next(m.parameters()).device.type
+    m = copy.deepcopy(model).train(train)
     if not (channels_last or fold or dtype or compiled): m = PlainPSR(m).train(train)
     elif fold and not train: m = fold_bn(m)
     if channels_last: m = m.to(memory_format=torch.channels_last)
-    fwd, loss = torch.compile(m) if compiled else m, CELoss()
-    cast = lambda: torch.autocast(device, dtype) if dtype else nullcontext()
+    run, kind = torch.compile(m) if compiled else m, next(m.parameters()).device.type
     fmt = torch.channels_last if channels_last else torch.contiguous_format
+    def forward(x): return run(x.contiguous(memory_format=fmt))
+    def cast(): return torch.autocast(kind, dtype) if dtype else nullcontext()
+    return _training_step(forward, cast, m, channels_last) if train else _prediction(forward, cast)
+
+def _prediction(forward, cast): # function of (x,)
     def predict(x):
-        with torch.inference_mode(), cast(): return fwd(x.contiguous(memory_format=fmt))
-    if not train: return predict
-    opt = torch.optim.Adam(m.parameters(), lr=1e-5, fused=channels_last)
+        with torch.inference_mode(), cast(): return forward(x)
+    return predict
+
+def _training_step(forward, cast, model, fused): # function of (x, y)
+    loss, opt = CELoss(), torch.optim.Adam(model.parameters(), lr=1e-5, fused=fused)
     def step(x, y):
-        with cast(): l = loss(fwd(x.contiguous(memory_format=fmt)), y)
-        opt.zero_grad(); l.backward(); opt.step()
+        with cast(): l = loss(forward(x), y)
+        opt.zero_grad()
+        l.backward()
+        opt.step()
         return l
     return step
 
@@ -163,8 +196,8 @@ def _first(model, train, x, y, how, device):
     f, out = prepare(model, train, **how), []
     def call(): out[:] = [f(x, y) if train else f(x)]
     if how.get("compiled"): call()
-    mem = peak_memory(call, device)
-    return call, mem, None if train else out[0].float().exp()
+    mib = peak_memory(call, device)
+    return call, mib, None if train else out[0].float().exp()
 
 def _in_turns(calls, device, seconds, rounds=3):
     "Median seconds of each call, measured in turns: what slows this machine down for a while hits all alike."
@@ -175,27 +208,30 @@ def _in_turns(calls, device, seconds, rounds=3):
             times[k].append(t if t > 2 else time_call(f, device, seconds/rounds, 1, warm=False)) # a short one was only to get going
     return {k: sorted(v)[len(v)//2] for k,v in times.items()}
 
-# %% ../nbs/22_bench.ipynb #346e7741
-_HEADER = f"{'task':8}{'pixels':>7}{'kstep':>6}{'step':>5}{'batch':>6}  {'variant':22}{'ms/image':>9}{'x plain':>8}{'MiB':>7}{'GFLOP/image':>12}{'GFLOP/s':>9}{'of peak':>8}{'off':>9}"
-
 def _pyramid(arch, size, kstep, **kwargs): # with steps of 2; where they leave less than the base network takes, of 1.5
     try: return PSR(arch, size=size, kstep=kstep, **kwargs)
     except ValueError:
         if "step" in kwargs: raise
         return PSR(arch, size=size, kstep=kstep, step=1.5, **kwargs)
 
-def _lines(model, task, size, kstep, bs, gflop, device, seconds, compiled, log):
+# %% ../nbs/22_bench.ipynb #346e7741
+_HEADER = (f"{'task':8}{'pixels':>7}{'kstep':>6}{'step':>5}{'batch':>6}  {'variant':22}"
+           f"{'ms/image':>9}{'x plain':>8}{'MiB':>7}{'GFLOP/image':>12}{'GFLOP/s':>9}{'of peak':>8}{'off':>9}")
+_LINE = ("{task:8}{size:7}{kstep:6}{step:5g}{batch:6}  {variant:22}"
+         "{ms_per_image:9.2f}{speedup:8.2f}{mib:7.0f}{gflop_per_image:12.2f}{gflops:9.0f}{of_peak:8.0%}{off:9.1e}")
+
+def _lines(model, setting, gflop, device, seconds, compiled, log): # setting: dict of task, size, kstep, step and batch
     "The variants of one setting, each with its share of the peak measured just after."
-    x, y, rows, ways = torch.randn(bs, 3, size, size, device=device), torch.arange(bs, device=device)%8, [], variants(device, compiled)
-    ready = {name: _first(model, task == "train", x, y, how, device) for name, how in ways.items()}
-    times = _in_turns({name: o[0] for name, o in ready.items()}, device, seconds)
-    for name, how in ways.items():
-        t, (_, mem, out), peak = times[name], ready[name], matmul_peak(device, how.get("dtype") or torch.float32)
+    size, bs, ways, rows = setting["size"], setting["batch"], variants(device, compiled), []
+    x, y = torch.randn(bs, 3, size, size, device=device), torch.arange(bs, device=device)%8
+    ready = {name: _first(model, setting["task"] == "train", x, y, how, device) for name, how in ways.items()}
+    times = _in_turns({name: call for name, (call, _, _) in ready.items()}, device, seconds)
+    for name, (_, mib, out) in ready.items():
+        t, peak = times[name], matmul_peak(device, ways[name].get("dtype") or torch.float32)
         off = math.nan if out is None else (out - ready["plain"][2]).abs().max().item()
-        r = dict(task=task, size=size, kstep=kstep, step=model.step, batch=bs, variant=name, ms_per_image=1000*t/bs, speedup=times["plain"]/t, mib=mem,
-                 gflop_per_image=gflop, gflops=gflop*bs/t, of_peak=gflop*bs/t/peak, off=off)
-        rows.append(r)
-        log(f"{task:8}{size:7}{kstep:6}{model.step:5g}{bs:6}  {name:22}{r['ms_per_image']:9.2f}{r['speedup']:8.2f}{mem:7.0f}{gflop:12.2f}{r['gflops']:9.0f}{r['of_peak']:8.0%}{off:9.1e}")
+        rows.append(dict(**setting, variant=name, ms_per_image=1000*t/bs, speedup=times["plain"]/t, mib=mib,
+                         gflop_per_image=gflop, gflops=gflop*bs/t, of_peak=gflop*bs/t/peak, off=off))
+        log(_LINE.format(**rows[-1]))
     return rows
 
 # %% ../nbs/22_bench.ipynb #dd900d72
@@ -215,15 +251,17 @@ def bench_model(arch:str="vgg16_bn",  # base network
     log = log or (lambda *a: None)
     bad = [o for o in tasks if o not in ("train", "predict")]
     if bad: raise ValueError(f"tasks holds {bad[0]!r}; it may hold 'train' and 'predict'.")
-    about = machine(device); log(about); log(_HEADER); rows = []
-    for size in sizes:
-        for kstep in ksteps:
-            model = _pyramid(arch, size, kstep, **(model_args or {})).to(device)
-            for task in tasks:
-                model.train(task == "train")
-                gflop = gflop_per_image(copy.deepcopy(model), torch.randn(2, 3, size, size, device=device))
-                for bs in batches:
-                    if bs > 1 or task == "predict": rows += _lines(model, task, size, kstep, bs, gflop, device, seconds, compiled, log)
+    about, rows = machine(device), []
+    for line in (about, _HEADER): log(line)
+    for size,kstep in itertools.product(sizes, ksteps):
+        model = _pyramid(arch, size, kstep, **(model_args or {})).to(device)
+        for task in tasks:
+            model.train(task == "train")
+            gflop = gflop_per_image(copy.deepcopy(model), torch.randn(2, 3, size, size, device=device))
+            for bs in batches:
+                if bs == 1 and task == "train": continue
+                setting = dict(task=task, size=size, kstep=kstep, step=model.step, batch=bs)
+                rows += _lines(model, setting, gflop, device, seconds, compiled, log)
     return pd.DataFrame(rows).assign(arch=arch, machine=about)
 
 # %% ../nbs/22_bench.ipynb #52bbcd69
@@ -232,9 +270,9 @@ def profile_call(f,      # called without arguments
                 )->pd.DataFrame: # operation, share of the time, calls; most expensive first
     "Where one call spends its time."
     f()
-    cuda = torch.cuda.is_available()
-    kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if cuda else [])]
-    with torch.profiler.profile(activities=kinds) as p: f()
-    of = lambda e: e.self_device_time_total if cuda else e.self_cpu_time_total
-    events = sorted(p.key_averages(), key=of, reverse=True); total = sum(map(of, events)) or 1
-    return pd.DataFrame([dict(operation=e.key, share=of(e)/total, calls=e.count) for e in events[:n]])
+    cuda, kind = torch.cuda.is_available(), torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[kind.CPU, kind.CUDA] if cuda else [kind.CPU]) as p: f()
+    def own_time(e): return e.self_device_time_total if cuda else e.self_cpu_time_total
+    events = sorted(p.key_averages(), key=own_time, reverse=True)
+    total = sum(map(own_time, events)) or 1
+    return pd.DataFrame([dict(operation=e.key, share=own_time(e)/total, calls=e.count) for e in events[:n]])

@@ -10,18 +10,16 @@ import html, math, time
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.torch_core import default_device
+from .checkpoints import write_whole
 from .data.synthetic import synthetic_faces
 from .data.table import PixelCache, split_of
-from .emotions import IMAGENET_STATS
+from .emotions import EMOTIONS, IMAGENET_STATS
 from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_history, plot_sizes
 from .interpret import pixels
 from .metrics import METRICS
-from .models.edsr import EDSR
-from .models.psr import PSR, Baseline
 from .pages import check_page_out, html_table, page
 from .recipes import get_recipe
-from .checkpoints import write_whole
-from .runs import Finished, dataset_table, train_run
+from .runs import Finished, dataset_table, new_edsrs, plain_network, pyramid, train_run
 
 # %% ../nbs/34_demo.ipynb #622e9ffe
 @torch.no_grad()
@@ -35,25 +33,43 @@ def branch_images(model, # a PSR
     return [pixels(o)[0] for o in model.eval().images((x - mean)/std)]
 
 # %% ../nbs/34_demo.ipynb #5eeee94e
+def _result_part(runs): # parts of a page are (heading, content, caption)
+    rows = {}
+    for name,r in runs.items():
+        rows[name] = {title: 100*r.metrics["test"][k] for k,title in METRICS.items()}
+        rows[name] |= {"parameters (M)": r.metrics["parameters"]/1e6, "minutes": r.metrics["minutes"]}
+    psr = runs["PSR"].metrics
+    caption = (f"{psr['test']['n']} drawn faces that neither network has seen; test-time views: {psr['views']}. "
+               "The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+.")
+    return "Result on the test split", html_table(pd.DataFrame(rows).T), caption
+
+def _branches_part(psr, test, sizes): # one of the smallest faces
+    small = int(np.argsort(sizes)[len(sizes)//50])
+    label = html.escape(test["label"][small])
+    return ("What the branches see", plot_branches(branch_images(psr.model, test, small)),
+            f"A face of {int(sizes[small])} px, labelled {label}: reduced, super-resolved, and as the STN aligned it.")
+
+# %% ../nbs/34_demo.ipynb #8b1af52d
 def demo_page(out, # folder
               table:pd.DataFrame, # the data set
               runs:dict # "PSR" and "baseline" -> Finished
              )->Path: # the page
     "Write the page of a demo."
-    test, results = split_of(table, "test"), {k: r.metrics["test"] for k,r in runs.items()}
-    rows = {k: {**{name: 100*results[k][m] for m,name in METRICS.items()}, "parameters (M)": r.metrics["parameters"]/1e6, "minutes": r.metrics["minutes"]} for k,r in runs.items()}
+    test = split_of(table, "test")
     sizes = test[["width","height"]].mean(axis=1).to_numpy()
-    small = int(np.argsort(sizes)[len(sizes)//50])
-    parts = [("Result on the test split", html_table(pd.DataFrame(rows).T), f"{len(test)} drawn faces that neither network has seen; test-time views: {runs['PSR'].metrics['views']}. The numbers of drawn faces say that the machinery works, not how well PSR reads people; see the README for FER+."),
-             ("Learning curves", plot_history({k: r.history for k,r in runs.items()}), "First the plain network (base stage), then the pyramid that starts from it."),
-             ("Confusion", {f"Confusion of the {k}": plot_confusion({k: o}, runs[k].classes) for k,o in results.items()},
-              "Percent of each true class; the truth is the majority of ten simulated raters."),
-             ("Accuracy by original size", plot_by_size(sizes, {k: r.right()["fused"] for k,r in runs.items()}),
-              "What the pyramid is for: faces that were small before they were resized."),
-             ("What the branches see", plot_branches(branch_images(runs["PSR"].model, test, small)), f"A face of {int(sizes[small])} px, labelled {html.escape(test['label'][small])}: reduced, super-resolved, and as the STN aligned it."),
-             ("The data set", plot_sizes(table), "Native sizes spread as in the paper's Figure 1."), ("Classes", plot_classes(table), "")]
+    confusion = {f"Confusion of the {k}": plot_confusion({k: r.metrics["test"]}, r.classes) for k,r in runs.items()}
+    by_size = plot_by_size(sizes, {k: r.right()["fused"] for k,r in runs.items()})
+    curves = plot_history({k: r.history for k,r in runs.items()})
+    parts = [_result_part(runs),
+             ("Learning curves", curves, "First the plain network (base stage), then the pyramid that starts from it."),
+             ("Confusion", confusion, "Percent of each true class; the truth is the majority of ten simulated raters."),
+             ("Accuracy by original size", by_size, "What the pyramid is for: faces that were small before they were resized."),
+             _branches_part(runs["PSR"], test, sizes),
+             ("The data set", plot_sizes(table), "Native sizes spread as in the paper's Figure 1."),
+             ("Classes", plot_classes(table), "")]
+    intro = "A pyramid with super-resolution (PSR) and its baseline, trained on drawn faces on this machine."
     path = Path(out)/"index.html"
-    write_whole(path, page("psr_fer demo", "A pyramid with super-resolution (PSR) and its baseline, trained on drawn faces on this machine.", parts))
+    write_whole(path, page("psr_fer demo", intro, parts))
     return path
 
 # %% ../nbs/34_demo.ipynb #69ca464a
@@ -70,27 +86,29 @@ def demo_minutes(psr, # Recipe of the PSR
                  n:int # drawn faces, all splits
                 )->float: # minutes
     "About how long the demo will take on this machine."
-    steps = lambda bs: math.ceil(.7*n/bs) # per epoch; seven of ten faces are for training
-    def plain(px, r): return _step_seconds(Baseline(r.arch, size=px, pos=r.pos), px, r.batch_size)
-    edsr = [EDSR(2**i, *psr.sr) for i in range(1, psr.kstep + 1)]
-    seconds = sum(epochs*steps(psr.batch_size)*plain(px, psr) for px,epochs in psr.base)
-    if psr.sr_epochs: seconds += sum(psr.sr_epochs*steps(16)*_step_seconds(o, psr.size//o.scale, 16) for o in edsr)
-    pyramid = PSR(psr.arch, size=psr.size, pos=psr.pos, kstep=psr.kstep, stn=psr.stn, fusion=psr.fusion, sr=edsr)
-    seconds += psr.epochs*steps(psr.batch_size)*_step_seconds(pyramid, psr.size, psr.batch_size)
-    return 4/3*(seconds + base.epochs*steps(base.batch_size)*plain(base.size, base))/60
+    def fit(model, px, bs, epochs): return epochs*math.ceil(.7*n/bs)*_step_seconds(model, px, bs) # seven of ten faces are for training
+    def plain(r, px, epochs): return fit(plain_network(r, len(EMOTIONS), px), px, r.batch_size, epochs)
+    edsrs = new_edsrs(psr)
+    seconds = sum(plain(psr, px, epochs) for px,epochs in psr.base)
+    if psr.sr_epochs: seconds += sum(fit(o, psr.size//o.scale, 16, psr.sr_epochs) for o in edsrs)
+    seconds += fit(pyramid(psr, len(EMOTIONS), edsrs), psr.size, psr.batch_size, psr.epochs)
+    return 4/3*(seconds + plain(base, base.size, base.epochs))/60
 
 # %% ../nbs/34_demo.ipynb #88b9861f
 def in_minutes(minutes:float # estimated
               )->str: # for people
     "An estimate in words."
-    return "less than a minute" if minutes < .75 else "about a minute" if minutes < 1.5 else f"about {minutes:.0f} minutes"
+    if minutes < .75: return "less than a minute"
+    return "about a minute" if minutes < 1.5 else f"about {minutes:.0f} minutes"
 
 # %% ../nbs/34_demo.ipynb #d389658b
 def _announce(out, recipes, n, say): # what will happen, and how long it takes
-    done = [(out/o/"metrics.json").exists() for o in ("psr","baseline")]
-    how_long = "" if all(done) else f" {in_minutes(demo_minutes(*recipes, n)).capitalize()} on this machine{', less what is done already' if (out/'psr').exists() else ''}."
-    say(f"The demo draws {n} faces, trains a PSR and its baseline on them and leaves a page, {out/'index.html'}: "
-        f"accuracy, learning curves, confusion, and what the pyramid does with small faces.{how_long}")
+    text = (f"The demo draws {n} faces, trains a PSR and its baseline on them and leaves a page, {out/'index.html'}: "
+            "accuracy, learning curves, confusion, and what the pyramid does with small faces.")
+    if not all((out/o/"metrics.json").exists() for o in ("psr","baseline")):
+        less = ", less what is done already" if (out/"psr").exists() else ""
+        text += f" {in_minutes(demo_minutes(*recipes, n)).capitalize()} on this machine{less}."
+    say(text)
 
 # %% ../nbs/34_demo.ipynb #a06055a8
 def run_demo(out="demo", # folder for faces, runs and page
@@ -112,7 +130,8 @@ def run_demo(out="demo", # folder for faces, runs and page
         records[name] = train_run(recipe, out/"faces", out/name.lower(), seed, table=table, say=say, command="psr-fer demo")
         runs[name] = Finished(out/name.lower())
     path = demo_page(out, table, runs)
-    for k,m in records.items(): say(f"{k:9s} WA {m['test']['wa']:.1%}  UA {m['test']['ua']:.1%}  macro-F1 {m['test']['macro_f1']:.1%}")
+    for name,m in records.items():
+        say("{:9s} WA {wa:.1%}  UA {ua:.1%}  macro-F1 {macro_f1:.1%}".format(name, **m["test"]))
     say(f"\nLook at it:           {path.resolve()}")
     say("Your own FER+ folder: psr-fer data FOLDER, then psr-fer train ferplus-lite --data FOLDER")
     return records

@@ -24,11 +24,14 @@ def plot_upscaled(edsr:EDSR, # trained
     "A row per face: reduced, bicubic, EDSR, original."
     high = torch.as_tensor(faces).float().expand(-1, 3, -1, -1)
     low = reduce_images(high, edsr.scale, down)
-    columns = {"reduced": low, "bicubic": F.interpolate(low, high.shape[-2:], mode="bicubic", align_corners=False), "EDSR": edsr.eval()(low), "original": high}
+    bicubic = F.interpolate(low, high.shape[-2:], mode="bicubic", align_corners=False)
+    columns = {"reduced": low, "bicubic": bicubic, "EDSR": edsr.eval()(low), "original": high}
     with figure(1.5*len(columns), 1.55*len(high), len(high), len(columns), squeeze=False) as (fig, axs):
-        for (name,ims),col in zip(columns.items(), axs.T):
-            for ax,im in zip(col, ims): ax.imshow(im.clamp(0, 255).byte().permute(1, 2, 0).numpy(), interpolation="nearest"); ax.axis("off")
-            col[0].set_title(f"{name}, {ims.shape[-1]} px", fontsize=8)
+        for (name,images),column in zip(columns.items(), axs.T):
+            column[0].set_title(f"{name}, {images.shape[-1]} px", fontsize=8)
+            for ax,im in zip(column, images):
+                ax.imshow(im.clamp(0, 255).byte().permute(1, 2, 0).numpy(), interpolation="nearest")
+                ax.axis("off")
     return fig
 
 # %% ../nbs/27_super_resolution.ipynb #7b42b6a2
@@ -40,6 +43,18 @@ def below_bicubic(about:dict # as `train_upscaler` returns it
             f"or with more blocks, say --blocks {max(4, 2*about['n_resblocks'])}.")
 
 # %% ../nbs/27_super_resolution.ipynb #e3b5c68f
+def _large_faces(table, size): # training faces of `size` pixels a side or more; an enlarged one would teach nothing
+    train = split_of(table, "train")
+    train = train[(train["width"] >= size) & (train["height"] >= size)].reset_index(drop=True)
+    train.attrs.update(table.attrs)
+    if len(train) < 20: raise ValueError(f"only {len(train)} training faces have {size} pixels a side or more; choose a smaller --size.")
+    return train
+
+def _median_side(table, scale): # of the training faces, at most 96 pixels, a multiple of `scale`
+    sides = split_of(table, "train")[["width","height"]].to_numpy()
+    return min(96, int(np.median(sides))//scale*scale)
+
+# %% ../nbs/27_super_resolution.ipynb #f2d82dc6
 def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
                    out, # folder for edsr.safetensors, edsr.json and the picture
                    scale:int=2, # 2, 3 or 4
@@ -52,11 +67,8 @@ def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
                    say=print # gets a line per epoch
                   )->dict: # psnr, ssim and bicubic's on held-out training faces; seconds; settings
     "Train an EDSR on the faces of a data set and leave a file that `load_edsr` and `--set sr_weights=FILE` read."
-    out, train = Path(out), split_of(table, "train")
-    size = size or min(96, int(np.median(train[["width","height"]].to_numpy()))//scale*scale)
-    train = train[(train["width"] >= size) & (train["height"] >= size)].reset_index(drop=True) # an enlarged face would teach nothing
-    if len(train) < 20: raise ValueError(f"only {len(train)} training faces have {size} pixels a side or more; choose a smaller --size.")
-    train.attrs.update(table.attrs)
+    out, size = Path(out), size or _median_side(table, scale)
+    train = _large_faces(table, size)
     say(f"{len(train):,} training faces at {size} px, reduced by {scale} ({down})")
     faces = PixelCache(train, table.attrs["root"], size)(range(len(train)))
     torch.manual_seed(seed)
@@ -67,6 +79,7 @@ def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
     save_tensors(out/"edsr.safetensors", edsr.state_dict())
     write_json(out/"edsr.json", about)
     save(plot_upscaled(edsr, faces[:6], down), out/"edsr.png")
-    say(f"PSNR {result['psnr']:.2f} dB (bicubic {result['bicubic_psnr']:.2f}), SSIM {result['ssim']:.4f} (bicubic {result['bicubic_ssim']:.4f}) on {result['n_valid']} held-out faces; {out/'edsr.safetensors'}")
+    quality = "PSNR {psnr:.2f} dB (bicubic {bicubic_psnr:.2f}), SSIM {ssim:.4f} (bicubic {bicubic_ssim:.4f}) on {n_valid} held-out faces"
+    say(f"{quality.format(**result)}; {out/'edsr.safetensors'}")
     if advice := below_bicubic(about): say(advice)
     return about
