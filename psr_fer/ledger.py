@@ -8,10 +8,11 @@ __all__ = ['FIGURE_TITLES', 'read_ledger', 'judge_claim', 'rows_of', 'cell_text'
            'plot_size_change', 'read_size_change', 'size_change_table']
 
 # %% ../nbs/31b_ledger.ipynb #69caf3c2
-import json, re
+import re
 from pathlib import Path
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
+from .checkpoints import read_json
 from .figures import MODEL_COLORS, PAPER_COLOR, Stated, draw_paper, figure, paper_note
 from .interpret import plot_cumulative, plot_discrepancy, plot_reduced_size, resampled_means
 from .metrics import METRICS
@@ -52,12 +53,12 @@ def _check_record(o): # ValueError says what is wrong with a record of a trainin
 # what reading somebody's JSON may raise
 _BROKEN = ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError
 
-def read_json(file, # of a ledger
+def read_checked(file, # of a ledger
               of:str, # what it should be a record of
               check # callable: gets what the file holds, returns what is wanted
              )->object: # what `check` returns
     "Read a file of a ledger. ValueError names one that is none, and says why."
-    try: return check(json.loads(Path(file).read_text(encoding="utf-8")))
+    try: return check(read_json(file))
     except _BROKEN as e:
         why = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
         raise ValueError(f"{file} is no record of {of} ({why}); delete it or restore it.") from None
@@ -68,7 +69,7 @@ def read_ledger(results # folder of records
     "All training records of a ledger. ValueError names a file that is none, or two of the same run."
     out, files = {}, {}
     for file in sorted(Path(results).glob("*__s*.json")):
-        record = read_json(file, "a run", _check_record)
+        record = read_checked(file, "a run", _check_record)
         key = name,seed = record["recipe"], record["seed"]
         if key in out:
             raise ValueError(f"{files[key]} and {file.name} in {results} are both records of {name}, seed {seed}; keep one of them.")
@@ -367,7 +368,7 @@ def read_numbers(results, # folder of the ledger
     "The numbers of a figure that stand in the ledger."
     file = Path(results)/f"{name}-{dataset}.json"
     if not file.exists(): return None
-    return read_json(file, name, lambda held: _numbers_of(name, dict(dict(dataset=dataset), **held)))
+    return read_checked(file, name, lambda held: _numbers_of(name, dict(dict(dataset=dataset), **held)))
 
 # %% ../nbs/31b_ledger.ipynb #aac02445
 def _ahead(t, a, b): return f"{int((t[a] > t[b]).sum())} of the {len(t)} sizes from {t.index.min():.0f} px on"
@@ -436,7 +437,7 @@ def read_size_change(file # size-change-DATASET.json of a ledger
         if not found or not isinstance(found, list): raise ValueError("it lists no networks")
         for o in found: _check_size_change(o)
         return found
-    return read_json(file, "fig2 or fig11", check)
+    return read_checked(file, "fig2 or fig11", check)
 
 def size_change_table(results # of dicts, as `read_size_change` gives them
                      )->pd.DataFrame: # of texts: a row per network and way of measuring, a column per change

@@ -11,20 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
-from .checkpoints import write_json
+from .checkpoints import read_json, write_json
 from .data.overview import counts_beside_paper, read_dataset
 from .data.table import class_counts, dls_from_table, label_prior, split_of
 from .emotions import EMOTIONS, TABLE3, prior
 from .figures import plot_classes, plot_confusion, plot_sizes, sample_grid, save, size_counts
 from .interpret import by_size, discrepancy, gains, mean_by_reduced_size, plot_faces, right_by_reduced_size
-from .learner import psr_learner, baseline_learner
 from .ledger import compare_rights, cells_of, plot_cut, plot_numbers, plot_size_change, read_ledger, rows_of, same_seeds, show
 from .paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, READER, Cell, cell_recipe, reproduce_command, stated, train_command
 from .recipes import RECIPES, change
 from .results_page import papers_counts, render_results
-from .runs import Finished, Run, build, dataset_table, fit_stage, record_file, train_run
+from .runs import Finished, Run, build, dataset_table, during, fingerprint, fit_stage, recipe_learner, record_file, run_dls, train_run
 from .trial import pick, time_recipe
-from . import runs as _runs
 
 # %% ../nbs/32_reproduce.ipynb #d78fc9d7
 @dataclass(frozen=True)
@@ -302,12 +300,10 @@ def draw(names, # of `FIGURE_NAMES` and fig10
     return done
 
 # %% ../nbs/32_reproduce.ipynb #95d3ff14
-def _learner_at(run, size, model, **kwargs): # for one size of the images
-    make = psr_learner if run.recipe.model == "psr" else baseline_learner
-    return make(_runs._dls(run, size), model=model, **dict(_runs._learner_args(run.recipe), **kwargs))
+def _learner_at(run, size, model): return recipe_learner(run.recipe, run_dls(run, size), model)
 
 def _valid_loss(run, size, model): # of the weights as they are
-    learn = _learner_at(run, size, model, cbs=[])
+    learn = _learner_at(run, size, model)
     with learn.no_bar(), learn.no_logging(): return round(float(learn.validate()[0]), 4)
 
 def _losses(history): # per epoch; jumps: the first epoch of a stage beside the last one of the stage before
@@ -334,13 +330,13 @@ def size_change(data, # folder of the data set
     run = Run(out, recipe, dataset_table(recipe.dataset, data, seed, **(read or {})), seed, say)
     run.start()
     file, untrained = Path(out)/"size_change.json", []
-    if file.exists(): return json.loads(file.read_text(encoding="utf-8"))
-    net = build(run, _runs._dls(run, recipe.size))
+    if file.exists(): return read_json(file)
+    net = build(run, run_dls(run, recipe.size))
     for i,size in enumerate(sizes):
         if i: untrained.append([_valid_loss(run, o, net) for o in (sizes[i-1], size)])
         fit_stage(run, f"{i+1}-{size}px", _learner_at(run, size, net), epochs, recipe.lr)
     result = dict(model=model, sizes=list(sizes), epochs=epochs, seed=seed, recipe=recipe.name, **_losses(run.history), untrained=untrained,
-                  minutes=round(sum(o["seconds"] for o in run.history)/60, 1), device=_runs.during(run.history, "device"))
+                  minutes=round(sum(o["seconds"] for o in run.history)/60, 1), device=during(run.history, "device"))
     write_json(file, result)
     return result
 
@@ -386,7 +382,7 @@ def reproduce_data(names, # of table2, table3, fig1, fig4, fig5
         held = _check(name, table, say) if name.startswith("table") else _sums(name, table)
         if "equal" in held: say(f"{name}: {held['equal']} of {held['cells']} cells equal to the paper's")
         done[name] = dict(name=name, dataset=dataset, labels=labels, **held, command=reproduce_command(name, sets=sets),
-                          sha256=_runs.fingerprint(table)["sha256"])
+                          sha256=fingerprint(table)["sha256"])
         write_json(Path(results)/f"{name}-{dataset}.json", done[name])
     return done
 

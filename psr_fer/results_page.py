@@ -15,7 +15,7 @@ from PIL import Image
 from .checkpoints import write_whole
 from .emotions import TABLE3
 from .figures import plot_classes, plot_confusion, plot_sizes, save
-from .ledger import (FIGURE_TITLES, beside, cells_of, claim_line, plot_cut, plot_numbers, plot_size_change, read_json, read_ledger,
+from .ledger import (FIGURE_TITLES, beside, cells_of, claim_line, plot_cut, plot_numbers, plot_size_change, read_checked, read_ledger,
     read_numbers, read_size_change, records_of, right_faces, section, section_commands, section_table, sections, size_change_table)
 from .pages import html_table, page
 from .paper import NAMES, WHY, cell_recipe, reproduce_command, stated
@@ -102,7 +102,7 @@ def papers_counts(dataset:str # "ferplus" or "rafdb"; the paper splits AffectNet
 
 # %% ../nbs/31d_results_page.ipynb #c14bef9c
 def _data_part(name, file): # -> (data set, Part)
-    dataset, command, held = read_json(file, name, lambda o: (str(o["dataset"]), str(o["command"]), _HELD[name](o)))
+    dataset, command, held = read_checked(file, name, lambda o: (str(o["dataset"]), str(o["command"]), _HELD[name](o)))
     p = Part(name, f"{_DATA_TITLES[name]}: {dataset}", True, paper_says(name, dataset), commands=(command,))
     if name == "fig1": p.draw = lambda: plot_sizes(held, stated("fig1", dataset))
     elif name == "fig4": p.draw = lambda: plot_classes(held, papers_counts(dataset))

@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
+from fastai.data.core import DataLoaders
 from fastai.optimizer import Adam, SGD
 from fastai.callback.training import GradientAccumulation
 from fastai.learner import Learner
@@ -405,10 +406,6 @@ def pyramid(recipe:Recipe, # everything about the network
     return PSR(r.arch, n_classes=n_classes, size=r.size, pos=r.pos, kstep=r.kstep, stn=r.stn, fusion=r.fusion, sr=sr, pretrained=pretrained)
 
 # %% ../nbs/31_runs.ipynb #872527b6
-def _learner_args(recipe, opt_func=None):
-    return dict(loss=recipe.loss, alpha=recipe.alpha, rates=recipe.rates, wd=recipe.weight_decay,
-                cbs=[EMA(recipe.ema)] if recipe.ema else [], opt_func=opt_func or partial(Adam, decouple_wd=True))
-
 def recipe_learner(recipe:Recipe, # loss, rates, weight decay and moving average
                    dls, # DataLoaders of faces
                    model, # PSR or Baseline
@@ -416,9 +413,13 @@ def recipe_learner(recipe:Recipe, # loss, rates, weight decay and moving average
                   )->Learner: # see `psr_learner`
     "The learner of a recipe around one of its networks."
     make = psr_learner if isinstance(model, PSR) else baseline_learner
-    return make(dls, model=model, **_learner_args(recipe, opt_func))
+    return make(dls, model=model, loss=recipe.loss, alpha=recipe.alpha, rates=recipe.rates, wd=recipe.weight_decay,
+                cbs=[EMA(recipe.ema)] if recipe.ema else [], opt_func=opt_func or partial(Adam, decouple_wd=True))
 
-def _dls(run, size):
+def run_dls(run:Run, # tells recipe, data set and seed
+            size:int # pixels
+           )->DataLoaders: # train, valid, test
+    "The faces of a run at one size."
     r, n = run.recipe, num_distrib() or 1
     if r.batch_size % n: raise ValueError(f"batch_size {r.batch_size} cannot be dealt out to {n} processes; choose a multiple of {n}.")
     return dls_from_table(run.table, size=size, bs=r.batch_size//n, soft=r.soft, augment=r.augment, seed=run.seed, cache=run.cache)
@@ -476,7 +477,7 @@ def _base_stage(run, stage, size, epochs, state): # state: weights of the stage 
     if done.exists(): return load_file(done)
     model = plain_network(r, len(run.classes), size, _pretrained(r) if state is None else False)
     if state is not None: model.load_state_dict(state)
-    learn = recipe_learner(r, _dls(run, size), model)
+    learn = recipe_learner(r, run_dls(run, size), model)
     if stage == "base-0-head": learn.freeze_blocks("low", "shared")
     fit_stage(run, stage, learn, epochs, r.base_lr)
     return model.state_dict()
@@ -698,7 +699,7 @@ def _data_line(table): # layout, and faces per split
 def _train(run): # all stages, and the judgement
     r = run.recipe
     run.say(_data_line(run.table))
-    dls = _dls(run, r.size)
+    dls = run_dls(run, r.size)
     run.repeated = _report_repeated(run, dls.train.cache)
     model = build(run, dls)
     fit_stage(run, "fit", recipe_learner(r, dls, model), r.epochs, r.lr)
