@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np, pandas as pd
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from .data.table import BOX, class_counts, open_face
 from .emotions import COLORS, EMOTIONS, class_color # noqa: F401 - COLORS for who looks for it here
@@ -55,7 +56,7 @@ def model_look(k:int # number of the model, from 0
 _LEGEND = 7 # size of its letters, points
 _HANDLE = 34 # points for the line or bar before a name, with the gap behind it
 
-def _width(text): return TextPath((0, 0), text, size=_LEGEND).get_extents().width # points
+def _width(text): return text_to_path.get_text_width_height_descent(text, FontProperties(size=_LEGEND), ismath=False)[0] # points
 
 def _wrapped(name, room): # a name in lines of at most `room` points
     letters = int(len(name)*room/max(_width(name), 1))
@@ -65,11 +66,12 @@ def legend_below(fig:Figure # its panels show the same models, and those of the 
                 )->None: # the figure becomes as much higher as the legend needs
     "One legend for all panels, below them."
     handles, names = fig.axes[-1].get_legend_handles_labels()
-    room = 72*fig.get_figwidth() - _HANDLE
-    names = [_wrapped(o, room) for o in names]
+    if not names: return # matplotlib leaves names out that begin with _
+    width = 72*fig.get_figwidth()
+    names = [_wrapped(o, width - _HANDLE) for o in names]
     lines = [o.splitlines() for o in names]
     widest = max(_width(l) for o in lines for l in o)
-    columns = max(1, int((room + _HANDLE)/(widest + _HANDLE)))
+    columns = max(1, int(width/(widest + _HANDLE)))
     rows, high = math.ceil(len(names)/columns), max(map(len, lines))
     fig.set_figheight(fig.get_figheight() + rows*(.04 + .12*high)) # inches
     fig.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=_LEGEND)

@@ -204,7 +204,7 @@ def test_long_names_fit(runs, monkeypatch, tmp_path, n, recwarn):
     assert not [o for o in recwarn if "constrained_layout" in str(o.message)]
 
 
-@pytest.mark.parametrize("name", ["ferplus-lite+loss=pdls__s0", "ferplus-lite" + "+loss=pdls+pos=5+epochs=30"*8 + "__s0", "W"*200])
+@pytest.mark.parametrize("name", ["a", "ferplus-lite+loss=pdls__s0", "ferplus-lite" + "+loss=pdls+pos=5+epochs=30"*8 + "__s0", "W"*200])
 def test_the_whole_name_of_a_run_fits_below_its_history(runs, name, tmp_path, recwarn): # train_run draws it under the run's own name
     fig = plot_history({name: pd.read_csv(runs[1]/"history.csv")})
     save(fig, tmp_path/"history.png")

@@ -60,7 +60,8 @@ def counts_beside_paper(table:pd.DataFrame # a data set
         if paper is None: continue
         p = pd.Series(paper).reindex(counts.index).fillna(0).astype(int)
         columns[f"paper {split}"] = p
-        cells += len(p); equal += int((p == counts[split]).sum())
+        cells += len(p)
+        equal += int((p == counts[split]).sum())
     t = pd.DataFrame(columns)
     t.loc["total"] = t.sum()
     return t, cells, equal
