@@ -49,7 +49,7 @@ def fit_temperature(log_probs, # (N,C) log-probabilities of the validation split
 def reliability(probs, # (N,C) probabilities
                 targets, # (N,) class numbers, or (N,C) vote shares, whose largest counts
                 bins:int=15 # of equal width over (0,1]
-               )->"pd.DataFrame": # a row per bin that has faces: low, high, faces, confidence, accuracy in [0,1]
+               )->object: # DataFrame, a row per bin that has faces: low, high, faces, confidence, accuracy in [0,1]
     "Mean confidence and accuracy of the faces in each bin of confidence."
     import pandas as pd
     p, t = _checked(probs, targets)
