@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from .files import DEFAULT
 from .data.synthetic import draw_face
-from .figures import class_color
+from .emotions import class_color
 from .interpret import pixels, shrink_faces, stn_effect
 from .predict import Predictor, open_picture
 
@@ -117,7 +117,8 @@ def caution(predictor:Predictor, label # a class name
     "How far a label of this model can be trusted."
     test = predictor.card.get("test") or {}
     recall = {k: v for k,v in (test.get("recall") or {}).items() if v is not None} # None: no such face in the test split
-    if label not in recall: return "These weights come without test results: nobody knows how often they are right."
+    if not recall: return "These weights come without test results: nobody knows how often they are right."
+    if label not in recall: return f"No test face shows {label}: nobody knows how often these weights find it."
     found = f"On {test.get('n', 0):,} test faces, these weights found {recall[label]:.0%} of those that people called {label}."
     rare = [f"{k} ({v:.0%})" for k,v in sorted(recall.items(), key=lambda o: o[1]) if v < .5]
     return f"{found} They rarely find {_listed(rare)}: that such a name is missing here means little." if rare else found

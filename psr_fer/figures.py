@@ -217,7 +217,7 @@ def plot_history(histories # dict from the model's name to its history table (co
             wa.plot(epochs, 100*h["wa"], label=name, **look)
             for i in np.flatnonzero(stage[1:] != stage[:-1]):
                 for ax in (loss,wa): ax.axvline(i + 1.5, color="#bbbbbb", lw=.8, ls=":") # between two stages
-        loss.set_title("Loss (broken line: validation)")
+        loss.set_title("Loss (line: training, broken: validation)")
         wa.set_title("WA on the validation split, %")
         for ax in (loss,wa):
             ax.set_xlabel("epoch (dotted: next stage)")
@@ -304,6 +304,7 @@ def _draw_running(ax, sizes, rights, skip=20): # accuracy from the smallest face
         accuracy = np.cumsum(np.asarray(right, float)[order])/n
         ax.plot(sizes[order][skip:], 100*accuracy[skip:], markevery=.2, label=name, **model_look(k))
     ax.set(title="WA of all faces up to a size, %", xlabel="original size, pixels", xscale="log")
+    ax.tick_params(axis="x", labelsize=7)
     plain_log(ax.xaxis, sizes[order][skip:])
 
 # %% ../nbs/17_figures.ipynb #3a27ae07

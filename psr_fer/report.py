@@ -66,8 +66,8 @@ def short_names(names # of runs, all different
     return short if max(map(len, short)) <= _LONGEST else [f"run {i}" for i in range(1, len(names) + 1)]
 
 # %% ../nbs/33_report.ipynb #ca20ca01
-def _in_percent(o, value, form=".1f"): # "86.1 (84.9 to 87.3)" of a dict with low and high
-    value, low, high = (format(100*o[k], form) for k in (value, "low", "high"))
+def _in_percent(o, key, form=".1f"): # "86.1 (84.9 to 87.3)" of a dict with low and high
+    value, low, high = (format(100*o[k], form) for k in (key, "low", "high"))
     return f"{value} ({low} to {high})"
 
 def _same_faces(a, b): # were two runs judged on the same test faces?
@@ -79,7 +79,9 @@ def metrics_table(runs)->pd.DataFrame: # a row per run, texts "86.1 (84.9 to 87.
     rows = {}
     for r in runs:
         m = r.metrics
-        rows[r.name] = {name: _in_percent(bootstrap_metric(r.targets, r.predicted, k, 1000), "value") for k,name in METRICS.items()}
+        intervals = {k: bootstrap_metric(r.targets, r.predicted, k, 1000) for k in METRICS}
+        recorded = {k: dict(o, value=m["test"][k]) for k,o in intervals.items()} # kept scores are rounded: a tie may fall otherwise
+        rows[r.name] = {name: _in_percent(recorded[k], "value") for k,name in METRICS.items()}
         rows[r.name] |= {"faces": f"{len(r.targets):,}", "parameters (M)": f"{m['parameters']/1e6:.2f}",
                          "minutes": f"{m['minutes']:.0f}", "views": m["views"]}
     return pd.DataFrame(rows).T

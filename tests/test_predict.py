@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from matplotlib import cbook
 from PIL import Image
 
+import psr_fer
 import psr_fer.predict as P
 from psr_fer.calibration import ece, fit_temperature, reliability, scale_log_probs
 from psr_fer.checkpoints import save_model
@@ -157,6 +158,7 @@ def test_a_crop_goes_the_way_of_training(faces, tmp_path, grey):
 
 def test_weights_that_are_not_there(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="is not there; a checkpoint is"): Predictor(tmp_path)
+    assert P.DEFAULT == Path(psr_fer.__file__).parent/"assets"/"default.safetensors"
     monkeypatch.setattr(P, "DEFAULT", tmp_path/"assets"/"default.safetensors")
     with pytest.raises(FileNotFoundError, match="give the folder of a training"): Predictor()
     (tmp_path/"assets").mkdir()

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from psr_fer.data.table import dls_from_table
 from psr_fer.figures import plot_history, save
 from psr_fer.interpret import right_by_reduced_size
 from psr_fer.recipes import get_recipe
-from psr_fer.report import report
+from psr_fer.report import metrics_table, report
 from psr_fer.runs import Finished, table_of, train_run
 
 TINY = ["epochs=2", "base=[]", "size=32", "sr=[1,4]", "sr_epochs=0", "batch_size=32"]
@@ -357,3 +358,10 @@ def test_another_data_set_gets_a_sentence(psr_fer, runs, faces, tmp_path):
     assert code == 2 and "give the data set of the run" in err and "Traceback" not in err and not list(tmp_path.rglob("report.html"))
     code, _, err = psr_fer("report", runs[0], "--data", "nowhere", "--out", "page.html")
     assert code == 2 and "nowhere" in err and "Traceback" not in err and not (tmp_path/"page.html").exists()
+
+
+def test_the_table_shows_what_the_run_recorded():  # scores are kept in half precision, so that a tie may fall otherwise
+    faces = np.array([0, 1]*50)
+    metrics = dict(test=dict(wa=.5, ua=.4, macro_f1=.3), parameters=1, minutes=1., views="none")
+    table = metrics_table([SimpleNamespace(name="a", targets=faces, predicted=faces, metrics=metrics)])
+    assert [table.loc["a", k].split(" (")[0] for k in ("WA", "UA", "macro-F1")] == ["50.0", "40.0", "30.0"]
