@@ -113,7 +113,8 @@ def judge_claim(claim:Claim, # of an experiment
     same = {o["targets"] for o in records_a + records_b} # training and validation faces may differ from seed to seed
     if len(same) > 1:
         raise ValueError(f"'{claim.text}' compares records of different faces; they need the same data set and protocol.")
-    return dict(claim=claim.text, paper=claim.paper, **compare_rights(*([right_faces(o) for o in each] for each in (records_a, records_b))))
+    a, b = ([right_faces(o) for o in each] for each in (records_a, records_b))
+    return dict(claim=claim.text, paper=claim.paper, **compare_rights(a, b))
 
 # %% ../nbs/31b_ledger.ipynb #847776ba
 _LABELS = dict(paper="paper's labels", microsoft="Microsoft's labels", argmax="most votes")
@@ -324,6 +325,7 @@ def plot_cut(rows, # of fig10, as `rows_of` gives them
             )->Figure: # matplotlib
     "Accuracy over the cutting point (Fig. 10), mean and standard deviation over seeds."
     points = sorted((_pos_of(r["recipe"]), r["ours"], r["sd"] or 0.) for r in rows if r["ours"] is not None)
+    if not points: raise ValueError("no cell of fig10 was run; psr-fer reproduce fig10 --data DATA trains them.")
     with figure(6, 2.8) as (fig, ax):
         pos, wa, sd = zip(*points)
         ax.errorbar(pos, wa, yerr=sd, color=MODEL_COLORS[0], marker="o", capsize=3)
@@ -427,8 +429,10 @@ def _check_size_change(o): # dict of one network
     losses, jumps = np.array([o["valid_loss"], o["train_loss"]], float), np.array(o["jumps"], float)
     untrained = np.array(o.get("untrained", np.zeros((len(o["sizes"]) - 1, 2))), float) # older records have none
     finite = all(np.isfinite(a).all() for a in (losses, jumps, untrained, np.array(o["sizes"], float)))
-    fits = losses.shape[1] == len(o["sizes"])*o["epochs"] and len(jumps) == len(untrained) == len(o["sizes"]) - 1
+    n = len(o["sizes"])
+    fits = losses.shape[1] == n*o["epochs"] and len(jumps) == n - 1 and untrained.shape == (n - 1, 2)
     if o["model"] not in ("baseline","psr") or not finite or not fits: raise ValueError("its numbers do not go together")
+    if not isinstance(o.get("command", ""), str): raise ValueError("'command' is no text")
 
 def read_size_change(file # size-change-DATASET.json of a ledger
                     )->list: # of dict, see `psr_fer.reproduce.size_change`; the baseline first

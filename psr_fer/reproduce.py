@@ -88,6 +88,7 @@ def estimate_text(jobs, # of `plan`
                   ledger:dict # as `read_ledger` gives it
                  )->str: # "about 3.1 hours, going by ferplus-lite on CPU, 2 threads"
     "The estimate in words: what it goes by, and what nothing is known of."
+    if not jobs: return ""
     rates = _rates(ledger)
     times = [(j, _minutes(j, rates)) for j in jobs]
     known, unknown = [o for _,o in times if o], [j for j,o in times if not o]
@@ -190,8 +191,8 @@ def run_cells(names, # keys of `EXPERIMENTS`
     jobs, ledger = plan(names, dataset, level, seeds, sets), read_ledger(results)
     def weights(j): return run_folder(runs, j.recipe, j.seed)/"model.safetensors"
     todo = [j for j in jobs if (j.recipe.name, j.seed) not in ledger or kept and not weights(j).exists()]
-    time = f": {estimate_text(todo, ledger)}" if todo else ""
-    say(f"{len(jobs)} trainings, {len(jobs) - len(todo)} in the ledger, {len(todo)} to run{time}")
+    how_long = f": {estimate_text(todo, ledger)}" if todo else ""
+    say(f"{len(jobs)} trainings, {len(jobs) - len(todo)} in the ledger, {len(todo)} to run{how_long}")
     if hours is not None and todo: todo = fitting(todo, dataset_table(dataset, data, **(read or {})), hours, say)
     for j in todo: say(f"  {j.experiment}: {j.cell.what}, seed {j.seed} ({j.recipe.name})")
     if dry_run: return todo
@@ -259,12 +260,14 @@ def _draw(name, psr, base, table, where, about): # figure, its numbers kept in t
     numbers.attrs["dataset"] = dataset
     return plot_numbers(name, numbers)
 
-def _which(dataset, level, sets): # of a figure's file: no recipe's numbers pass for another's
+def _changes_name(sets): # "+epochs=1+size=32"
     changed = sorted((k, v) for k,v in sets if k not in READER)
-    whose = dataset if level == "lite" else f"{dataset}-{level}"
-    return "+".join([whose, *(re.sub(r"[^\w.=-]", "_", f"{k}={json.dumps(v)}") for k,v in changed)])
+    return "".join("+" + re.sub(r"[^\w.=-]", "_", f"{k}={json.dumps(v)}") for k,v in changed)
 
-def _drawn(fig, file, real, say): # write it and say so
+def _which(dataset, level, sets): # of a figure's file: no recipe's numbers pass for another's
+    return (dataset if level == "lite" else f"{dataset}-{level}") + _changes_name(sets)
+
+def _save_figure(fig, file, say, real=False): # real: it shows real faces
     say(f"drawn: {save(fig, file)}" + " (real faces: look, do not publish)"*real)
     return file
 
@@ -296,14 +299,12 @@ def draw(names, # of `FIGURE_NAMES` and fig10
         except ValueError as e: say(f"{name}: {e}"); continue
         trained_by = "fig10" if name == "fig10" else "table5"
         if fig is None: say(f"{name}: not run; psr-fer reproduce {trained_by} trains what it needs")
-        else: done.append(_drawn(fig, folder/f"{name}-{which}.png", name == "fig12" and dataset != "synthetic", say))
+        else: done.append(_save_figure(fig, folder/f"{name}-{which}.png", say, real=name == "fig12" and dataset != "synthetic"))
     return done
 
 # %% ../nbs/32_reproduce.ipynb #95d3ff14
-def _learner_at(run, size, model): return recipe_learner(run.recipe, run_dls(run, size), model)
-
-def _valid_loss(run, size, model): # of the weights as they are
-    learn = _learner_at(run, size, model)
+def _valid_loss(run, dls, model): # of the weights as they are
+    learn = recipe_learner(run.recipe, dls, model)
     with learn.no_bar(), learn.no_logging(): return round(float(learn.validate()[0]), 4)
 
 def _losses(history): # per epoch; jumps: the first epoch of a stage beside the last one of the stage before
@@ -329,12 +330,16 @@ def size_change(data, # folder of the data set
     recipe = cell_recipe(Cell(model, model, model), dataset, level, (*sets, ("base", ()), ("epochs", epochs)))
     run = Run(out, recipe, dataset_table(recipe.dataset, data, seed, **(read or {})), seed, say)
     run.start()
-    file, untrained = Path(out)/"size_change.json", []
-    if file.exists(): return read_json(file)
+    file, untrained, dls = Path(out)/"size_change.json", [], None
+    done = read_json(file) if file.exists() else {}
+    if done and done["sizes"] != list(sizes):
+        raise ValueError(f"{out} holds another run (its sizes are {', '.join(map(str, done['sizes']))}); choose another folder.")
+    if "untrained" in done: return done # older ones lack it; their stages are there
     net = build(run, run_dls(run, recipe.size))
     for i,size in enumerate(sizes):
-        if i: untrained.append([_valid_loss(run, o, net) for o in (sizes[i-1], size)])
-        fit_stage(run, f"{i+1}-{size}px", _learner_at(run, size, net), epochs, recipe.lr)
+        before, dls = dls, run_dls(run, size)
+        if i: untrained.append([_valid_loss(run, o, net) for o in (before, dls)])
+        fit_stage(run, f"{i+1}-{size}px", recipe_learner(recipe, dls, net), epochs, recipe.lr)
     result = dict(model=model, sizes=list(sizes), epochs=epochs, seed=seed, recipe=recipe.name, **_losses(run.history), untrained=untrained,
                   minutes=round(sum(o["seconds"] for o in run.history)/60, 1), device=during(run.history, "device"))
     write_json(file, result)
@@ -376,8 +381,8 @@ def reproduce_data(names, # of table2, table3, fig1, fig4, fig5
     for o in (results, out): Path(o).mkdir(parents=True, exist_ok=True)
     for name in names:
         if name.startswith("fig"):
-            real = name == "fig5" and dataset != "synthetic"
-            _drawn(_data_figure(name, table, dataset), Path(out)/f"{name}-{dataset}.png", real, say)
+            fig, real = _data_figure(name, table, dataset), name == "fig5" and dataset != "synthetic"
+            _save_figure(fig, Path(out)/f"{name}-{dataset}.png", say, real)
         if name == "fig5": continue # its faces stay on this disk
         held = _check(name, table, say) if name.startswith("table") else _sums(name, table)
         if "equal" in held: say(f"{name}: {held['equal']} of {held['cells']} cells equal to the paper's")
@@ -423,11 +428,11 @@ def _changes_text(o): # dict of `size_change` -> a line
 def _size_changes(names, data, dataset, level, runs, results, out, epochs, seed, sets, read, say):
     sizes, which, name = _change_sizes(dataset, level), _which(dataset, level, sets), "fig11" if "fig11" in names else "fig2"
     command = reproduce_command(name, level, sets, (seed,)) + f" --epochs {epochs}"
-    def folder(model): return Path(runs)/f"size-change-{which}-{model}-s{seed}"
+    def folder(model): return Path(runs)/f"size-change-{dataset}-{level}{_changes_name(sets)}-{model}-s{seed}"
     done = [size_change(data, dataset, m, folder(m), sizes, epochs, level, seed, sets, read, say) for m in _change_models(names)]
     for o in (results, out): Path(o).mkdir(parents=True, exist_ok=True)
     write_json(Path(results)/f"size-change-{which}.json", [dict(o, command=command) for o in done])
-    _drawn(plot_size_change(done, stated(name, dataset)), Path(out)/f"size-change-{which}.png", False, say)
+    _save_figure(plot_size_change(done, stated(name, dataset)), Path(out)/f"size-change-{which}.png", say)
     for o in done: say(_changes_text(o))
 
 # %% ../nbs/32_reproduce.ipynb #7e98dc9d
@@ -458,10 +463,10 @@ def reproduce(names, # of `NAMES`
     changes = bool({"fig2","fig11"} & set(names))
     if facts and dry_run: say(f"{', '.join(facts)}: nothing to train, a reading of {data} gives them")
     elif facts: reproduce_data(facts, data, results, out, labels or "fer2013new.csv", say)
-    run = partial(run_cells, data=data, dataset=dataset, level=level, seeds=seeds, results=results, runs=runs, sets=sets, read=read,
-                  dry_run=dry_run, engine=engine, cpus=cpus, say=say)
-    if tables: run(tables, hours=hours)
-    if figures: run(["table5"], kept=True)
+    train = partial(run_cells, data=data, dataset=dataset, level=level, seeds=seeds, results=results, runs=runs, sets=sets, read=read,
+                    dry_run=dry_run, engine=engine, cpus=cpus, say=say)
+    if tables: train(tables, hours=hours)
+    if figures: train(["table5"], kept=True)
     if changes and dry_run: say(_size_change_plan(names, dataset, level, epochs, seeds[0], sets, read_ledger(results)))
     if dry_run: return
     show(tables, read_ledger(results), dataset, level, sets, say)
