@@ -36,6 +36,13 @@ Sets = Annotated[Optional[List[str]], typer.Option("--set", metavar="FIELD=VALUE
     help="Change a field of the recipe; may be given several times.")]
 
 # %% ../nbs/50_cli.ipynb #5a390ee2
+def _data_folder(path:Optional[Path]): # typer callback: complain before torch is loaded
+    if path is None or path.is_dir(): return path
+    raise ValueError(f"{path}: there is no such folder; give the folder that holds the data set.")
+
+def _reading(folder): # what comes before the first result takes seconds, on slow disks minutes
+    print(f"reading {folder} ...", file=sys.stderr, flush=True)
+
 def _csv_file(path:Optional[Path]): # typer callback: complain before the work
     if path is None: return None
     if path.suffix != ".csv" or path.is_dir(): raise ValueError(f"{path} is to be a CSV file; give a name that ends in .csv.")
@@ -89,7 +96,7 @@ def draw(
 # %% ../nbs/50_cli.ipynb #4c735492
 @app.command()
 def data(
-    root: Annotated[Path, typer.Argument(help="Folder of FER+, RAF-DB or AffectNet, in any layout.")],
+    root: Annotated[Path, typer.Argument(help="Folder of FER+, RAF-DB or AffectNet, in any layout.", callback=_data_folder)],
     labels: Annotated[str, typer.Option(help="FER+: vote file, fer2013new.csv (the paper's) or label.csv.")] = "fer2013new.csv",
     protocol: Annotated[str, typer.Option(help="FER+: rule that makes a label of votes: paper, microsoft or argmax.")] = "paper",
     classes: Annotated[Optional[int], typer.Option(help="AffectNet: 8 or 7 classes.")] = None,
@@ -102,6 +109,7 @@ def data(
     Example: psr-fer data ~/FERPlus --out figures
     """
     _quiet()
+    _reading(root)
     from psr_fer.data.overview import overview
     overview(root, labels=labels, protocol=protocol, n_classes=classes, out=None if no_figures else out, skip_bad=skip_bad, say=_say)
 
@@ -171,7 +179,7 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a run, or a .safetensors file with its .json.")],
-    data: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set.", callback=_data_folder)],
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     tta: Annotated[Optional[int], typer.Option(min=0,
         help="Test-time views per face; 0 or 1 for the plain face. [default: as the run did]")] = None,
@@ -308,7 +316,7 @@ def ship(
 # %% ../nbs/50_cli.ipynb #b5f445a2
 @app.command("train-sr")
 def train_sr(
-    data: Annotated[Path, typer.Option(help="Folder of the data set; its training split teaches.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set; its training split teaches.", callback=_data_folder)],
     out: Annotated[Path, typer.Option(help="Folder for edsr.safetensors, its JSON and a picture.")] = Path("sr"),
     scale: Annotated[int, typer.Option(help="Enlargement: 2, 3 or 4.", min=2, max=4)] = 2,
     blocks: Annotated[int, typer.Option(help="Residual blocks; 16 is EDSR's baseline.", min=0)] = 16,
@@ -332,8 +340,8 @@ def train_sr(
 @app.command()
 def reproduce(
     names: Annotated[List[str], typer.Argument(
-        help="Tables and figures: table2 ... table8, fig1 ... fig12, reduced; a wrong one lists them.")],
-    data: Annotated[Path, typer.Option(help="Folder of the data set.")],
+        help="Tables and figures of the paper: table2 to table8, fig1, fig2, fig4 to fig12; and of ours: reduced, changes.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set.", callback=_data_folder)],
     recipe: Annotated[str, typer.Option(help="lite, paper or authors.")] = "lite",
     seeds: Annotated[str, typer.Option(metavar="0 1 2", help="One training per seed.")] = "0",
     results: Annotated[Path, typer.Option(help="The ledger: one record per training.")] = Path("results"),
@@ -357,6 +365,7 @@ def reproduce(
     numbers = _seeds(seeds)
     if recipe not in ("lite","paper","authors"): raise ValueError(f"--recipe {recipe!r} is none of lite, paper, authors.")
     changes = tuple(parse_sets(sets or ()).items())
+    _reading(data)
     from psr_fer.reproduce import reproduce as run
     with _stoppable():
         run(names, data, recipe, numbers, results, runs, out, changes, labels, dry_run, engine, cpus, epochs, hours, _say)
@@ -368,7 +377,7 @@ app.add_typer(bench, name="bench")
 
 @bench.command()
 def loaders(
-    data: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set.", callback=_data_folder)],
     size: Annotated[int, typer.Option(help="Pixels.")] = 96,
     batch_size: Annotated[int, typer.Option(help="Faces per batch.")] = 64,
     faces: Annotated[int, typer.Option(help="Training faces per epoch of the benchmark.")] = 4096,
