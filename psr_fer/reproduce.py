@@ -21,7 +21,8 @@ from .ledger import compare_rights, cells_of, plot_cut, plot_numbers, plot_size_
 from .paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, READER, Cell, cell_recipe, reproduce_command, stated, train_command
 from .recipes import RECIPES, change
 from .results_page import papers_counts, render_results
-from .runs import Finished, Run, build, dataset_table, during, fingerprint, fit_stage, recipe_learner, record_file, run_dls, train_run
+from .runs import Finished, Run, build, dataset_table, during, fingerprint, fit_stage
+from .runs import recipe_learner, record_file, run_dls, train_run
 from .trial import pick, time_recipe
 
 # %% ../nbs/32_reproduce.ipynb #d78fc9d7

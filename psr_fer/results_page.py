@@ -15,8 +15,8 @@ from PIL import Image
 from .checkpoints import write_whole
 from .emotions import TABLE3
 from .figures import plot_classes, plot_confusion, plot_sizes, save
-from .ledger import (FIGURE_TITLES, beside, cells_of, claim_line, plot_cut, plot_numbers, plot_size_change, read_checked, read_ledger,
-    read_numbers, read_size_change, records_of, right_faces, section_commands, section_table, sections, size_change_table)
+from .ledger import (FIGURE_TITLES, beside, cells_of, claim_line, plot_cut, plot_numbers, plot_size_change, read_checked,
+    read_ledger, read_numbers, read_size_change, records_of, right_faces, section_commands, section_table, sections, size_change_table)
 from .pages import html_table, page
 from .paper import NAMES, WHY, cell_recipe, reproduce_command, stated
 

@@ -53,11 +53,11 @@ def render(nb): # notebook -> text of README.md
     return NOTE + re.sub(r"\n{3,}", "\n\n", "\n".join(o.rstrip() for o in text.splitlines())).strip() + "\n"
 
 
-def smaller(png): # base64 -> base64: at most 900 pixels wide, 64 colours, a fifth of the bytes
+def smaller(png): # base64 -> base64: at most 800 pixels wide, 32 colours, a sixth of the bytes
     im = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    im.thumbnail((900, 2000))
+    im.thumbnail((800, 2000))
     out = io.BytesIO()
-    im.quantize(64).save(out, "PNG", optimize=True)
+    im.quantize(32).save(out, "PNG", optimize=True)
     return base64.b64encode(out.getvalue()).decode()
 
 
