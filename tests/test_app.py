@@ -295,7 +295,9 @@ def test_no_face_and_the_checkbox(page, pictures):
     page.get_by_label("the picture is one face").check()
     page.locator("#say", has_text="1 face found").wait_for()
     page.locator("#shown .bars li").nth(7).wait_for()
-    give(page, pictures/"crop.png", "1 face found")
+    before = page.locator("#marked img").get_attribute("src")
+    give(page, pictures/"crop.png", "1 face found")  # the sentence is that of the picture before
+    page.wait_for_function("old => document.querySelector('#marked img').getAttribute('src') != old", arg=before)
     box, frame = page.locator("#marked .box").bounding_box(), page.locator("#marked .picture").bounding_box()
     assert abs(box["width"] - frame["width"]) < 2
     page.get_by_label("the picture is one face").uncheck()
