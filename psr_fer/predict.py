@@ -404,7 +404,7 @@ def _stream(self:Predictor, items, find, bgr, branches, keep):
 
 # %% ../nbs/40_predict.ipynb #5d6b2fec
 @patch
-def predict(self:Predictor, images, # one picture or several: path, folder, video, bytes, PIL image, array, tensor, or a list of these
+def predict(self:Predictor, images, # path, folder, video, bytes, PIL image, array, tensor, or a list or generator of these
             **kwargs # detect, bgr, branches, every, video, keep: as in `stream`
            ): # a `Picture`, or for several a list of them
     "Faces of one picture or several. A single picture that cannot be read raises; among several its `error` says why."
