@@ -40,6 +40,6 @@ setup(
     packages=find_packages(include=[f"{cfg['lib_name']}*"]),
     package_data={cfg["lib_name"]: ["py.typed", "assets/*"]},
     install_requires=lines("requirements"),
-    extras_require={**{o: lines(f"{o}_requirements") for o in ("dev", "predict", "export", "app", "processes", "ray", "track")}, "pinned": pinned()},
+    extras_require={**{o: lines(f"{o}_requirements") for o in ("dev", "imagenet", "predict", "export", "app", "processes", "ray", "track")}, "pinned": pinned()},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},
 )

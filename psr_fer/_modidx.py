@@ -762,6 +762,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'psr_fer.models.backbone._is_vgg': ('models.backbone.html#_is_vgg', 'psr_fer/models/backbone.py'),
                                          'psr_fer.models.backbone._kaiming': ( 'models.backbone.html#_kaiming',
                                                                                'psr_fer/models/backbone.py'),
+                                         'psr_fer.models.backbone._packaged_state': ( 'models.backbone.html#_packaged_state',
+                                                                                      'psr_fer/models/backbone.py'),
                                          'psr_fer.models.backbone._part': ('models.backbone.html#_part', 'psr_fer/models/backbone.py'),
                                          'psr_fer.models.backbone._shapes': ('models.backbone.html#_shapes', 'psr_fer/models/backbone.py'),
                                          'psr_fer.models.backbone._timm': ('models.backbone.html#_timm', 'psr_fer/models/backbone.py'),

