@@ -36,7 +36,6 @@ setup(
     keywords=cfg["keywords"].split(),
     classifiers=[f"Development Status :: {statuses[cfg['status']]}", "Intended Audience :: Science/Research",
                  "Topic :: Scientific/Engineering :: Image Recognition", "Programming Language :: Python :: 3"],
-    python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=[f"{cfg['lib_name']}*"]),
     package_data={cfg["lib_name"]: ["py.typed", "assets/*"]},
     install_requires=lines("requirements"),

@@ -2,6 +2,9 @@
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ: # workers share the cores; before torch is imported
+    for o in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ[o] = "1"
+
 import matplotlib
 import pytest
 
