@@ -7,6 +7,7 @@ __all__ = ['run_demo']
 
 # %% ../nbs/34_demo.ipynb #ab8ac63c
 import html, math, time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastai.torch_core import default_device
@@ -19,7 +20,7 @@ from .interpret import pixels
 from .metrics import METRICS
 from .pages import check_page_out, html_table, page
 from .recipes import get_recipe
-from .runs import Finished, dataset_table, new_edsrs, plain_network, pyramid, train_run
+from .runs import Finished, dataset_table, build_model, new_edsrs, train_run
 
 # %% ../nbs/34_demo.ipynb #622e9ffe
 @torch.no_grad()
@@ -87,11 +88,11 @@ def demo_minutes(psr, # Recipe of the PSR
                 )->float: # minutes
     "About how long the demo will take on this machine."
     def fit(model, px, bs, epochs): return epochs*math.ceil(.7*n/bs)*_step_seconds(model, px, bs) # seven of ten faces are for training
-    def plain(r, px, epochs): return fit(plain_network(r, len(EMOTIONS), px), px, r.batch_size, epochs)
+    def plain(r, px, epochs): return fit(build_model(replace(r, model="baseline"), len(EMOTIONS), px), px, r.batch_size, epochs)
     edsrs = new_edsrs(psr)
     seconds = sum(plain(psr, px, epochs) for px,epochs in psr.base)
     if psr.sr_epochs: seconds += sum(fit(o, psr.size//o.scale, 16, psr.sr_epochs) for o in edsrs)
-    seconds += fit(pyramid(psr, len(EMOTIONS), edsrs), psr.size, psr.batch_size, psr.epochs)
+    seconds += fit(build_model(psr, len(EMOTIONS), sr=edsrs), psr.size, psr.batch_size, psr.epochs)
     return 4/3*(seconds + plain(base, base.size, base.epochs))/60
 
 # %% ../nbs/34_demo.ipynb #88b9861f

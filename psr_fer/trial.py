@@ -7,11 +7,12 @@ __all__ = ['time_recipe', 'pick']
 
 # %% ../nbs/31c_trial.ipynb #c54a3f24
 import json, time, warnings
+from dataclasses import replace
 import pandas as pd, torch
 from fastai.callback.core import Callback, CancelFitException
 from .data.table import dls_from_table
 from .recipes import Recipe
-from .runs import base_settings, plain_network, pyramid, recipe_learner
+from .runs import base_settings, build_model, recipe_learner
 from .training import precision_callbacks, seed_all
 
 # %% ../nbs/31c_trial.ipynb #bc7c580a
@@ -49,7 +50,7 @@ def training_speed(learn, # fastai Learner
 def _speed(r, table, size, plain, seconds, cache): # of a run's network and learner, without initial weights: they cost no time
     seed_all(0)
     dls = dls_from_table(table, size=size, bs=r.batch_size, soft=r.soft, augment=r.augment, cache=cache)
-    model = plain_network(r, len(dls.vocab), size) if plain else pyramid(r, len(dls.vocab))
+    model = build_model(replace(r, model="baseline") if plain else r, len(dls.vocab), size if plain else None)
     return training_speed(recipe_learner(r, dls, model), r, seconds)
 
 def _stages(r): # list of (name, pixels, epochs, with the plain network?)

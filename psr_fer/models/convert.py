@@ -72,7 +72,7 @@ def _plain_vgg(sd, size):
     rest = {k: v for k, v in sd.items() if not k.startswith(body)}
     top = next((k.removesuffix("8.weight") for k in rest if k.endswith("8.weight")), "")
     head = _under(rest, top)
-    m = Baseline("vgg16_bn", size=size, **_head_facts(head))
+    m = Baseline("vgg16_bn", size=size, pos=7, **_head_facts(head)) # their cut, so that it fits the network that starts from it
     mine = m.state_dict()
     def ours(k): return next((o for o in (f"low.features.{k}", f"shared.features.{k}") if o in mine), k)
     feats = {ours(k): v for k, v in _under(sd, body).items()}
