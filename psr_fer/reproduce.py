@@ -18,9 +18,11 @@ from .emotions import EMOTIONS, TABLE3, prior
 from .figures import plot_classes, plot_confusion, plot_sizes, sample_grid, save, size_counts
 from .interpret import by_size, discrepancy, gains, mean_by_reduced_size, plot_faces, right_by_reduced_size
 from .ledger import compare_rights, cells_of, plot_cut, plot_numbers, plot_size_change, read_ledger, rows_of, same_seeds, show
-from .paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, READER, Cell, cell_recipe, reproduce_command, stated, train_command
+from .models.backbone import base_network, smallest_side
+from .paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, READER, SIZES, Cell
+from .paper import cell_recipe, figure_cells, reproduce_command, stated, train_command
 from .recipes import RECIPES, change
-from .results_page import papers_counts, render_results
+from .results_page import other_sizes, papers_counts, render_results
 from .runs import Finished, Run, build, dataset_table, during, fingerprint, fit_stage
 from .runs import recipe_learner, record_file, run_dls, train_run
 from .trial import pick, time_recipe
@@ -35,7 +37,7 @@ class Job:
     seed: int # of the training
 
 # %% ../nbs/32_reproduce.ipynb #c02aedf1
-def plan(names, # keys of `EXPERIMENTS`
+def plan(names, # keys of `EXPERIMENTS`, or of `FIGURE_NAMES`
          dataset:str, # whose recipes
          level:str="lite", # "lite", "paper" or "authors"
          seeds=(0,), # one training per seed
@@ -45,7 +47,7 @@ def plan(names, # keys of `EXPERIMENTS`
     jobs, seen = [], set()
     for seed in seeds:
         for name in names:
-            for cell in cells_of(name, dataset, level):
+            for cell in figure_cells(name, dataset) if name in FIGURE_NAMES else cells_of(name, dataset, level):
                 recipe = cell_recipe(cell, dataset, level, sets)
                 if (recipe.name, seed) not in seen: jobs.append(Job(name, cell, recipe, seed))
                 seen.add((recipe.name, seed))
@@ -171,7 +173,7 @@ def _with_ray(todo, data, runs, results, read, say, cpus): # the same jobs on a 
                          f"the same command tries these again: {'; '.join(failed)}.")
 
 # %% ../nbs/32_reproduce.ipynb #3df3b8b1
-def run_cells(names, # keys of `EXPERIMENTS`
+def run_cells(names, # keys of `EXPERIMENTS`, or of `FIGURE_NAMES`
               data, # folder of the data set
               dataset:str, # whose recipes: ferplus, rafdb, affectnet8, affectnet7, synthetic
               level:str="lite", # "lite", "paper" or "authors"
@@ -235,8 +237,8 @@ def _reduced(psr, base, table): # mean over the seeds; attrs: the claim at each 
 
 # %% ../nbs/32_reproduce.ipynb #ddbec165
 def figure_numbers(name:str, # "fig7", "fig8", "fig9" or "reduced"
-                   psr, # list of Finished, one per seed
-                   base, # likewise, of the baseline
+                   psr, # list of Finished, one per seed; for Fig. 9 of PSR without STN
+                   base, # likewise, of the baseline; Fig. 9 needs none
                    table:pd.DataFrame # the data set
                   )->pd.DataFrame: # what the figure shows: a row per size, accuracies in [0,1]
     "The numbers of a figure, mean over the seeds. ValueError where the data set cannot have it."
@@ -285,21 +287,21 @@ def draw(names, # of `FIGURE_NAMES` and fig10
          say=print # gets the lines
         )->list: # of paths
     "Draw the paper's figures from finished runs: fig6 to fig10 and fig12; what has no run is said."
-    pair = [cell_recipe(c, dataset, level, sets).name for c in EXPERIMENTS["table5"].cells]
-    psr, base = same_seeds(*(_finished(runs, o) for o in pair), lambda o: o.metrics["seed"])
     rows = rows_of("fig10", read_ledger(results), dataset, level, sets) if "fig10" in names else []
-    table = dataset_table(dataset, data, **(read or {})) if psr else None
-    done, folder, which = [], Path(out), _which(dataset, level, sets)
+    done, folder, which, table = [], Path(out), _which(dataset, level, sets), None
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
+        recipes = [cell_recipe(c, dataset, level, sets).name for c in figure_cells(name, dataset)]
+        each = [_finished(runs, o) for o in recipes]
+        psr, base = same_seeds(each[0], each[-1], lambda o: o.metrics["seed"]) # Fig. 9: the same twice
         seeds, fig = [o.metrics["seed"] for o in psr], None
-        about = dict(dataset=dataset, recipes=pair, command=reproduce_command(name, level, sets, seeds))
+        if psr and table is None: table = dataset_table(dataset, data, **(read or {}))
+        about = dict(dataset=dataset, recipes=recipes, command=reproduce_command(name, level, sets, seeds))
         try:
             if name == "fig10": fig = plot_cut(rows, stated(name, dataset)) if any(r["seeds"] for r in rows) else None
-            elif table is not None: fig = _draw(name, psr, base, table, Path(results)/f"{name}-{which}.json", about)
+            elif psr: fig = _draw(name, psr, base, table, Path(results)/f"{name}-{which}.json", about)
         except ValueError as e: say(f"{name}: {e}"); continue
-        trained_by = "fig10" if name == "fig10" else "table5"
-        if fig is None: say(f"{name}: not run; psr-fer reproduce {trained_by} trains what it needs")
+        if fig is None: say(f"{name}: not run; psr-fer reproduce {name} trains what it needs")
         else: done.append(_save_figure(fig, folder/f"{name}-{which}.png", say, real=name == "fig12" and dataset != "synthetic"))
     return done
 
@@ -404,20 +406,23 @@ def dataset_of(data, # folder
     return {"affectnet": "affectnet7" if "table6-7" in names else "affectnet8"}.get(found, found)
 
 # %% ../nbs/32_reproduce.ipynb #8195cea1
-def _change_sizes(dataset, level):
-    if dataset == "rafdb": return 50,100,150,50 # as in the paper
-    return (32,48,64,32) if level == "lite" or dataset == "synthetic" else (48,96,192,48)
+def _change_sizes(dataset, level, recipes): # the paper's sizes, or the nearest that all networks can take
+    sizes = SIZES["rafdb"] if dataset == "rafdb" else (32,48,64,32) if level == "lite" or dataset == "synthetic" else SIZES["ferplus"]
+    least = max(smallest_side([base_network(r.arch)[0]])*(2**r.kstep if r.model == "psr" else 1) for r in recipes)
+    return tuple(max(o, least) for o in sizes)
 
-def _change_models(names): return ("baseline","psr") if "fig11" in names else ("baseline",)
+def _change_recipes(names, dataset, level, sets): # model -> its recipe
+    return {m: cell_recipe(Cell(m, m, m), dataset, level, sets) for m in (("baseline","psr") if "fig11" in names else ("baseline",))}
 
 def _size_change_plan(names, dataset, level, epochs, seed, sets, ledger): # a line
-    models, sizes = _change_models(names), _change_sizes(dataset, level)
+    models = _change_recipes(names, dataset, level, sets)
+    sizes = _change_sizes(dataset, level, models.values())
     def job(model, size):
         cell = Cell(model, model, model)
         return Job("fig11", cell, cell_recipe(cell, dataset, level, (*sets, ("base", ()), ("epochs", epochs), ("size", size))), seed)
     what = "two trainings" if len(models) > 1 else "one training"
     time = estimate_text([job(m, s) for m in models for s in sizes], ledger)
-    return f"fig2, fig11: {what} of {epochs} epochs at each of {', '.join(map(str, sizes))} px: {time}"
+    return " ".join((f"fig2, fig11: {what} of {epochs} epochs at each of {', '.join(map(str, sizes))} px: {time}", *other_sizes(sizes, dataset)))
 
 # %% ../nbs/32_reproduce.ipynb #e6d6833b
 def _changes_text(o): # dict of `size_change` -> a line
@@ -427,10 +432,12 @@ def _changes_text(o): # dict of `size_change` -> a line
     return f"{change} the validation loss of the same weights changes by {same}; an epoch later: {later}"
 
 def _size_changes(names, data, dataset, level, runs, results, out, epochs, seed, sets, read, say):
-    sizes, which, name = _change_sizes(dataset, level), _which(dataset, level, sets), "fig11" if "fig11" in names else "fig2"
+    models, which, name = _change_recipes(names, dataset, level, sets), _which(dataset, level, sets), "fig11" if "fig11" in names else "fig2"
+    sizes = _change_sizes(dataset, level, models.values())
+    for o in other_sizes(sizes, dataset): say(o)
     command = reproduce_command(name, level, sets, (seed,)) + f" --epochs {epochs}"
     def folder(model): return Path(runs)/f"size-change-{dataset}-{level}{_changes_name(sets)}-{model}-s{seed}"
-    done = [size_change(data, dataset, m, folder(m), sizes, epochs, level, seed, sets, read, say) for m in _change_models(names)]
+    done = [size_change(data, dataset, m, folder(m), sizes, epochs, level, seed, sets, read, say) for m in models]
     for o in (results, out): Path(o).mkdir(parents=True, exist_ok=True)
     write_json(Path(results)/f"size-change-{which}.json", [dict(o, command=command) for o in done])
     _save_figure(plot_size_change(done, stated(name, dataset)), Path(out)/f"size-change-{which}.png", say)
@@ -467,7 +474,7 @@ def reproduce(names, # of `NAMES`
     train = partial(run_cells, data=data, dataset=dataset, level=level, seeds=seeds, results=results, runs=runs, sets=sets, read=read,
                     dry_run=dry_run, engine=engine, cpus=cpus, say=say)
     if tables: train(tables, hours=hours)
-    if figures: train(["table5"], kept=True)
+    if figures: train(figures, kept=True)
     if changes and dry_run: say(_size_change_plan(names, dataset, level, epochs, seeds[0], sets, read_ledger(results)))
     if dry_run: return
     show(tables, read_ledger(results), dataset, level, sets, say)

@@ -15,10 +15,11 @@ from PIL import Image
 from .checkpoints import write_whole
 from .emotions import TABLE3
 from .figures import plot_classes, plot_confusion, plot_sizes, save
-from .ledger import (FIGURE_TITLES, beside, cells_of, claim_line, plot_cut, plot_numbers, plot_size_change, read_checked,
-    read_ledger, read_numbers, read_size_change, records_of, right_faces, section_commands, section_table, sections, size_change_table)
+from .ledger import (FIGURE_TITLES, beside, claim_line, plot_cut, plot_numbers, plot_size_change, read_checked,
+    left_over, read_ledger, read_numbers, read_size_change, records_of, right_faces, section_commands, section_table, sections,
+    size_change_table)
 from .pages import html_table, page
-from .paper import NAMES, WHY, cell_recipe, reproduce_command, stated
+from .paper import NAMES, SIZES, WHY, cell_recipe, figure_cells, reproduce_command, stated
 
 # %% ../nbs/31d_results_page.ipynb #43a3bc59
 @dataclass
@@ -127,7 +128,7 @@ def data_parts(results # folder of the ledger
 def _pairs(ledger): # (section, record of PSR, record of the baseline or None, seed) of every accuracy table that was measured
     for s in sections(ledger):
         if s["name"] not in ("table4","table5","table6","table6-7") or not set(dict(s["sets"])) <= {"weights","sr_weights"}: continue
-        cells = cells_of(s["name"], s["dataset"], s["level"])
+        cells = figure_cells("fig6", s["dataset"])
         psr, base = ({o["seed"]: o for o in records_of(ledger, cell_recipe(c, s["dataset"], s["level"], s["sets"]))} for c in cells)
         if not psr: continue
         seed = min(psr.keys() & base.keys(), default=min(psr))
@@ -192,7 +193,7 @@ def size_parts(results # folder of the ledger
     "Figures 7, 8 and 9, and faces reduced to a size."
     out = []
     for name,title in FIGURE_TITLES.items():
-        found = _files_of(name, results)
+        found = [o for o in _files_of(name, results) if read_numbers(results, name, o) is not None]
         out += [_size_part(name, results, o) for o in found]
         if name == "reduced" and not found: out.append(_not_run(name, f"{title}: ferplus", "ferplus", "lite", "not run"))
         if name != "reduced" and not any(o.startswith("rafdb") for o in found):
@@ -202,12 +203,20 @@ def size_parts(results # folder of the ledger
 # %% ../nbs/31d_results_page.ipynb #e6a08939
 _CHANGE = dict(fig2="Loss while the image size changes (Fig. 2)", fig11="Loss while the image size changes (Figs. 2 and 11)")
 
+def other_sizes(sizes, dataset): # a sentence in a tuple, or an empty one
+    def text(o): return ", ".join(map(str, o))
+    papers = SIZES.get(dataset, SIZES["rafdb"])
+    if tuple(sizes) == papers: return ()
+    why = "; with those the half-size branch of PSR is smaller than the 32 px that VGG16 needs" if min(sizes) > min(papers) else ""
+    return (f"The sizes here are {text(sizes)} px, the paper's {text(papers)} px{why}.",)
+
 def _change_part(file, which): # -> (data set, Part)
     found, dataset = read_size_change(file), re.split(r"[-+]", which)[0]
     name = "fig11" if any(o["model"] == "psr" for o in found) else "fig2"
     level = next((o for o in ("paper","authors") if f"-{o}" in which), "lite")
     says, command = stated(name, dataset), found[0].get("command") or reproduce_command(name, level)
-    return dataset, Part(name, f"{_CHANGE[name]}: {which}", True, paper_says(name, dataset), size_change_table(found),
+    notes = *paper_says(name, dataset), *other_sizes(found[0]["sizes"], dataset)
+    return dataset, Part(name, f"{_CHANGE[name]}: {which}", True, notes, size_change_table(found),
                          lambda: plot_size_change(found, says), commands=(command,))
 
 def change_parts(results # folder of the ledger
@@ -220,15 +229,25 @@ def change_parts(results # folder of the ledger
 
 # %% ../nbs/31d_results_page.ipynb #3cd80765
 _INTRO = ("Test accuracy in percent: mean over seeds, standard deviation, in parentheses the difference to the paper where the data set "
-          "is the paper's. The last column of a table counts the commands below it. What was not run says why, with the command that "
+          "is the paper's; where the paper prints a mean and a maximum, means are compared and the maximum stands beside them. The last column of a table counts the commands below it. What was not run says why, with the command that "
           "runs it. Written by psr-fer reproduce from the records in this folder.")
+
+_FIT = ("A record stands in a table only if it was trained as the table asks. By Table 8 the paper's base-line of 85.89 on RAF-DB (Tables 4 "
+        "and 7) was trained with LS, so base-lines trained with PDLS (85.77) stand in Tables 5 and 8 only; for Table 5 the paper names no "
+        "loss. Table 8 is trained on single labels. Figure 9 is of the PSR without STN.")
+
+def left_over_part(results, ledger): # Part: what belongs to no table or figure, and why
+    table = left_over(ledger)
+    for o in _files_of("fig9", results):
+        if read_numbers(results, "fig9", o) is None: table.loc[len(table)] = [f"fig9-{o}", "", "", "Of a PSR with STN: Fig. 9 is without."]
+    return [Part("other", "Records that belong to no table", True, (_FIT,), table)] if len(table) else []
 
 def all_parts(results # folder of the ledger
              )->list: # of Part
     "Everything of the paper: what was measured first, each in the order of `NAMES`."
     ledger = read_ledger(results)
     found = [*data_parts(results), *training_parts(ledger), *pair_parts(ledger), *size_parts(results), *change_parts(results)]
-    return sorted(found, key=lambda p: (not p.measured, NAMES.index(p.name)))
+    return [*sorted(found, key=lambda p: (not p.measured, NAMES.index(p.name))), *left_over_part(results, ledger)]
 
 def _row(cells): return "| " + " | ".join(str(o).replace("|", "/") for o in cells) + " |"
 

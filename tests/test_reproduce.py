@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from psr_fer.ledger import (beside, cell_text, claims_of, judge_claim, plot_numbers, read_ledger, read_numbers, read_size_change, rows_of,
-                            sections, size_change_table)
+from psr_fer.figures import MODEL_COLORS
+from psr_fer.ledger import (beside, cell_text, claims_of, judge_claim, left_over, paper_text, plot_cut, plot_numbers, read_ledger,
+                            read_numbers, read_size_change, rows_of, sections, size_change_table)
 from psr_fer.paper import CONVOLUTIONS, EXPERIMENTS, FIGURES, NAMES, Claim, cell_recipe, experiment_cells, stated
-from psr_fer.recipes import RECIPES, changes_of
-from psr_fer.reproduce import estimate, estimate_text, figure_numbers, plan, reproduce, run_cells
+from psr_fer.recipes import RECIPES, change, changes_of
+from psr_fer.reproduce import _change_recipes, _change_sizes, estimate, estimate_text, figure_numbers, plan, reproduce, run_cells
 from psr_fer.results_page import all_parts, render_results
 
 TINY = (("epochs", 1), ("base", ()), ("size", 32), ("sr", (1, 4)), ("sr_epochs", 0), ("views_n", 2), ("batch_size", 16))
@@ -35,21 +36,136 @@ def record(recipe, seed, wa, n=1000, sha="x", minutes=6.):
 def test_papers_numbers_are_those_of_its_tables():
     value = lambda name, key: dict(next(c for c in experiment_cells(name, "vgg16_bn") if c.key == key).paper)
     assert value("table4", "psr") == dict(wa=88.98, ua=80.78) and value("table4", "baseline") == dict(wa=85.89, ua=76.27)
-    assert value("table5", "psr") == dict(wa=89.75, ua=69.54, macro_f1=74.88) and value("table5", "baseline") == dict(wa=85.89)
+    assert value("table5", "psr") == dict(wa=89.56, ua=69.54, macro_f1=74.88) and value("table5", "baseline") == dict(wa=85.89)
     assert value("table6", "psr")["wa"] == 60.68 and value("table6-7", "psr")["wa"] == 63.77
     assert value("table7", "no-stn") == dict(wa=88.62, ua=79.57)
     assert [value("table8", f"{m}-{l}")["wa"] for m in ("baseline", "psr") for l in ("ce", "ls", "pdls")] == [85.66, 85.89, 85.77, 87.78, 88.56, 88.98]
     for name, e in EXPERIMENTS.items():  # the difference that a claim cites is that of the cells
-        cells = {c.key: dict(c.paper).get("wa") for c in e.cells}
+        cells = {c.key: dict(c.paper) for c in e.cells}
         for c in e.claims:
-            if c.paper is not None: assert c.paper == pytest.approx(cells[c.a] - cells[c.b]), (name, c)
+            if c.paper is not None: assert c.paper == pytest.approx(cells[c.a][c.metric] - cells[c.b][c.metric]), (name, c)
+
+
+def test_the_base_line_is_trained_with_the_loss_that_its_number_had():  # Table 8: 85.89 is LS, 85.77 PDLS
+    loss = lambda name, key: dict(next(c for c in EXPERIMENTS[name].cells if c.key == key).sets).get("loss")
+    assert loss("table4", "baseline") == loss("table7", "baseline") == "ls"
+    assert {dict(c.paper)["wa"]: c.key for c in EXPERIMENTS["table8"].cells if c.model == "baseline"} == {85.66: "baseline-ce", 85.89: "baseline-ls", 85.77: "baseline-pdls"}
+    assert loss("table5", "baseline") is None  # the paper names no loss for FER+
+    jobs = {(j.experiment, j.cell.key): j.recipe for j in plan(["table4", "table5", "table7"], "rafdb", "paper")}
+    assert jobs["table4", "baseline"].loss == "ls" and jobs["table4", "psr"].loss == "pdls"
+    assert len(plan(["table4", "table7"], "rafdb", "paper")) == 3  # one base-line for both
+
+
+@pytest.mark.parametrize("dataset", ["ferplus", "rafdb", "affectnet8", "synthetic"])
+def test_losses_are_compared_on_single_labels(dataset):
+    assert [j.recipe.soft for j in plan(["table8"], dataset)] == [False]*6
+    assert [j.recipe.loss for j in plan(["table8"], dataset)] == ["ce", "ls", "pdls"]*2
+
+
+def test_the_paper_compares_no_base_line_on_affectnet():
+    for name in ("table6", "table6-7"):
+        assert [c.key for c in EXPERIMENTS[name].cells] == ["psr"] and EXPERIMENTS[name].claims == ()
+
+
+def test_fig9_is_drawn_without_stn():
+    assert [j.recipe.stn for j in plan(["fig9"], "rafdb", "paper")] == [False]
+    assert [(j.recipe.model, j.recipe.loss) for j in plan(["fig7", "fig8"], "rafdb", "paper")] == [("psr", "pdls"), ("baseline", "ls")]
+
+
+def test_a_fig9_with_stn_is_not_shown_as_the_papers(tmp_path):
+    old = json.loads((Path(__file__).resolve().parent.parent/"results"/"fig8-synthetic.json").read_text()) | dict(name="fig9", recipes=["synthetic-demo"])
+    old["columns"], old["data"] = ["faces", "fused"], [[100, .5] for _ in old["index"]]
+    file = tmp_path/"fig9-synthetic.json"
+    file.write_text(json.dumps(old))
+    assert read_numbers(tmp_path, "fig9", "synthetic") is None
+    parts = all_parts(tmp_path)
+    assert not any(p.name == "fig9" and p.measured for p in parts)
+    assert "fig9-synthetic" in set(parts[-1].table["Record"])
+    file.write_text(json.dumps(old | dict(recipes=["synthetic-demo+stn=false"])))
+    assert list(read_numbers(tmp_path, "fig9", "synthetic")) == ["faces", "fused"]
+    assert any(p.name == "fig9" and p.measured for p in all_parts(tmp_path))
+
+
+@pytest.mark.parametrize("dataset,level,names,sizes", [
+    ("rafdb", "paper", ["fig11"], (64, 100, 150, 64)),  # half of 50 is less than the 32 px that VGG16 needs
+    ("rafdb", "paper", ["fig2"], (50, 100, 150, 50)), ("ferplus", "paper", ["fig2"], (48, 96, 192, 48)),
+    ("ferplus", "paper", ["fig11"], (64, 96, 192, 64)), ("rafdb", "lite", ["fig11"], (50, 100, 150, 50))])
+def test_sizes_that_a_branch_cannot_take_are_raised(dataset, level, names, sizes):
+    recipes = _change_recipes(names, dataset, level, ())
+    assert _change_sizes(dataset, level, recipes.values()) == sizes
+    if "fig11" in names and level == "paper":  # PSR with the double step needs twice as much
+        assert min(_change_sizes(dataset, level, [change(recipes["psr"], kstep=2)])) == 128
+
+
+def test_fig11_says_which_sizes_it_takes(folders, tmp_path):
+    said = []
+    reproduce(["fig11"], folders["rafdb"], "paper", results=tmp_path, dry_run=True, say=said.append)
+    assert "64, 100, 150, 64 px" in said[-1] and "the paper's 50, 100, 150, 50 px" in said[-1] and "VGG16 needs" in said[-1]
+
+
+def test_fig10_has_a_box_per_cut_at_its_place():
+    cells = experiment_cells("fig10", "vgg8_bn")
+    ledger = {}
+    for p, was in ((0, (.6, .7, .8)), (2, (.7, .71, .9)), (5, (.8,))):
+        name = cell_recipe(cells[p], "synthetic").name
+        ledger |= {(name, s): record(name, s, wa) for s, wa in enumerate(was)}
+    ax = plot_cut(rows_of("fig10", ledger, "synthetic")).axes[0]
+    medians = {round(float(np.mean(o.get_xdata())), 3): float(o.get_ydata()[0]) for o in ax.lines if len(o.get_xdata()) == 2 and o.get_color() == MODEL_COLORS[0]}
+    assert medians == {0: pytest.approx(70), 2: pytest.approx(71), 5: pytest.approx(80)}
+    boxes = [o for o in ax.lines if len(o.get_xdata()) == 5]
+    assert [(min(o.get_ydata()), max(o.get_ydata())) for o in boxes][0] == pytest.approx((65, 75))  # quartiles
+
+
+def test_a_mean_stands_beside_the_papers_mean_and_its_maximum():
+    name = cell_recipe(EXPERIMENTS["table5"].cells[0], "ferplus").name
+    row = rows_of("table5", {(name, s): record(name, s, w) for s, w in ((0, .89), (1, .90))}, "ferplus")[0]
+    assert paper_text(row) == "89.56 ± 0.03, maximum 89.75"
+    assert cell_text(row) == "89.50 ± 0.71 (-0.06), maximum 90.00"
+    text = (Path(__file__).resolve().parent.parent/"results"/"README.md").read_text()
+    assert "| PSR | WA | 89.56 ± 0.03, maximum 89.75 |" in text
+
+
+def test_ua_is_compared_class_by_class():
+    import sklearn.metrics as skm
+    rng = np.random.default_rng(0)
+    true = np.array(list("0"*300 + "1"*60 + "2"*12))
+    def answers(good): return np.where(rng.random(len(true)) < [good[int(c)] for c in true], true, "9")
+    a, b = answers((.9, .6, .5)), answers((.92, .4, .2))
+    made = lambda o: dict(recipe="x", seed=0, targets="".join(true), predictions="".join(o))
+    got = judge_claim(Claim("a beats b", "a", "b", 4.51, "ua"), [made(a)], [made(b)])
+    ua = lambda o: 100*skm.recall_score(true, o, labels=["0", "1", "2"], average="macro", zero_division=0)
+    assert got["points"] == pytest.approx(ua(a) - ua(b)) and got["by_seed"] == pytest.approx([got["points"]]) and got["verdict"] == "held"
+    groups = [np.flatnonzero(true == c) for c in "012"]
+    difference = (a == true).astype(float) - (b == true)
+    resampled = 100*np.mean([difference[rng.choice(g, (4000, len(g)))].mean(1) for g in groups], 0)  # the bootstrap itself, within the classes
+    np.testing.assert_allclose((got["low"], got["high"]), np.quantile(resampled, (.025, .975)), atol=.8)
+    assert judge_claim(Claim("a beats b", "a", "b"), [made(a)], [made(b)])["points"] == pytest.approx(100*difference.mean())
+
+
+def test_the_papers_ua_claims():
+    ua = {(name, c.a, c.b): c.paper for name in ("table4", "table5", "table7") for c in EXPERIMENTS[name].claims if c.metric == "ua"}
+    assert ua == {("table4", "psr", "baseline"): 4.51, ("table5", "psr", "baseline"): None, ("table7", "no-stn", "baseline"): 3.30, ("table7", "full", "no-stn"): 1.21}
+
+
+def test_records_stand_only_in_cells_that_ask_for_them():
+    ledger = read_ledger(Path(__file__).resolve().parent.parent/"results")
+    for s in sections(ledger):
+        for row in s["rows"]:
+            made = [o for (name, _), o in ledger.items() if name == row["recipe"]]
+            changed = [o["changed"] for o in made]
+            if s["name"] == "table8": assert all(o.get("soft") is False for o in changed)
+            if s["name"] in ("table4", "table7") and row["what"].startswith("Base-line"): assert all(o.get("loss") == "ls" for o in changed)
+    left = left_over(ledger)
+    assert "synthetic-demo-baseline+loss=ce" in set(left["Record"]) and "synthetic-demo-baseline+loss=ls" not in set(left["Record"])
+    assert left.set_index("Record")["Why it is in no table"]["synthetic-demo+loss=ce"].startswith("Trained on vote shares")
 
 
 def test_the_cut_goes_through_all_convolutions():
     from psr_fer.models.backbone import base_network
     import torch
     for arch, n in CONVOLUTIONS.items(): assert sum(isinstance(m, torch.nn.Conv2d) for m in base_network(arch)[0].modules()) == n
-    assert [dict(c.sets)["pos"] for c in experiment_cells("fig10", "vgg16_bn")] == list(range(14))
+    assert [dict(c.sets)["pos"] for c in experiment_cells("fig10", "vgg16_bn")] == list(range(13))  # 0 to 12, as the paper says
+    assert [dict(c.sets)["pos"] for c in experiment_cells("fig10", "vgg8_bn")] == list(range(8))
 
 
 @pytest.mark.parametrize("level", ["lite", "paper", "authors"])
@@ -72,7 +188,7 @@ def test_shared_cells_are_trained_once_and_the_ledger_is_skipped(tmp_path):
     for j in plan(["table7", "table8"], "ferplus", seeds=(0,))[:4]: (tmp_path/f"{j.recipe.name}__s0.json").write_text(json.dumps(record(j.recipe.name, 0, .8)))
     said = []
     todo = run_cells(["table7", "table8", "table5"], "nowhere", "ferplus", results=tmp_path, dry_run=True, say=said.append)
-    assert len(todo) == 7 - 4 and said[0].startswith("7 trainings, 4 in the ledger, 3 to run: about 0.3 hours")
+    assert len(todo) == 10 - 4 and said[0].startswith("10 trainings, 4 in the ledger, 6 to run: about 0.6 hours")
     assert estimate(todo, {}) != estimate(todo, {})  # nothing comparable: nan
 
 
@@ -127,12 +243,13 @@ def trained(name, dataset, sets, keys, seed=0):  # records of some cells of an e
 def test_settings_changed_for_all_cells_have_a_section_of_their_own():
     short, shorter = (("epochs", 3), ("size", 32)), (("epochs", 1),)
     ledger = trained("table7", "ferplus", short, ("full", "no-stn", "baseline")) | trained("table8", "ferplus", short, ("psr-ce", "baseline-ce"))
+    ledger |= trained("table5", "ferplus", short, ("baseline",))
     ledger |= trained("table7", "ferplus", shorter, ("full",))  # alone, it is no table
     ledger |= trained("changes", "ferplus", (), ("as-is", "ce"))  # a plain network, without a pyramid
     found = {(s["name"], s["dataset"], s["sets"]): s for s in sections(ledger) if any(r["seeds"] for r in s["rows"])}
     assert set(found) == {("table5", "ferplus", short), ("table7", "ferplus", short), ("table8", "ferplus", short), ("changes", "ferplus", ())}
     assert [r["seeds"] for r in found["table7", "ferplus", short]["rows"] if r["metric"] == "WA"] == [1, 1, 1]
-    assert [r["seeds"] for r in found["table8", "ferplus", short]["rows"]] == [1, 0, 1, 1, 0, 1]
+    assert [r["seeds"] for r in found["table8", "ferplus", short]["rows"]] == [1, 0, 0, 1, 0, 0]
     assert all(c["seeds"] == 1 for c in found["table7", "ferplus", short]["claims"])
     assert found["table8", "ferplus", short]["rows"][1]["commands"] == ["psr-fer reproduce table8 --data DATA --set epochs=3 --set size=32"]
 
@@ -157,7 +274,7 @@ def test_rows_have_mean_sd_and_difference():
     assert wa["ours"] == pytest.approx(85.5) and wa["sd"] == pytest.approx(np.std([85, 86], ddof=1)) and wa["seeds"] == 2
     other = (("labels", "label.csv"),)  # other labels are other numbers
     assert rows_of("table5", ledger, "ferplus", sets=other)[0]["seeds"] == 0 and rows_of("table5", ledger, "ferplus", sets=other)[0]["recipe"] == "ferplus-lite+labels=label.csv"
-    assert cell_text(wa) == "85.50 ± 0.71 (-4.25)" and cell_text(rows[-1]) == "not run"
+    assert cell_text(wa) == "85.50 ± 0.71 (-4.06), maximum 86.00" and cell_text(rows[-1]) == "not run"
     assert " (" not in cell_text(rows_of("table4", {(cell_recipe(EXPERIMENTS["table4"].cells[0], "synthetic").name, 0): record("x", 0, .9)}, "synthetic")[0])  # another data set: no difference
     assert claims_of("table5", ledger, "ferplus")[0]["verdict"] == "not run"
 
@@ -402,8 +519,8 @@ def test_hours_pick_what_fits(monkeypatch):
     monkeypatch.setattr(m, "time_recipe", timed)
     said, jobs = [], m.plan(["table7", "table8"], "synthetic", seeds=(0, 1))
     some = m.fitting(jobs, None, 9, said.append)
-    assert seen == ["synthetic-demo", "synthetic-demo+stn=false", "synthetic-demo-baseline"]  # the loss costs no time
-    # 1 + 3 for the first, 3 without STN (same base stage), 1 for its baseline; with CE another base stage: 1 + 1 do not fit, and so on
-    assert [(j.recipe.name, j.seed) for j in some] == [("synthetic-demo", 0), ("synthetic-demo+stn=false", 0), ("synthetic-demo-baseline", 0)]
-    assert said[-1] == "3 of 14 fit into 9 hours: about 8 hours here" and "50 faces a second, 4 hours" in said[0]
-    assert m.fitting(jobs, None, 0, said.append) == [] and len(m.fitting(jobs, None, 1000, said.append)) == 14
+    assert seen == ["synthetic-demo", "synthetic-demo+stn=false", "synthetic-demo-baseline+loss=ls"]  # the loss and the kind of labels cost no time
+    # 1 + 3 for the first, 3 without STN (same base stage), 1 + 1 for the baseline, whose base stage has LS; nothing is left for the others
+    assert [(j.recipe.name, j.seed) for j in some] == [("synthetic-demo", 0), ("synthetic-demo+stn=false", 0), ("synthetic-demo-baseline+loss=ls", 0)]
+    assert said[-1] == "3 of 18 fit into 9 hours: about 9 hours here" and "50 faces a second, 4 hours" in said[0]
+    assert m.fitting(jobs, None, 0, said.append) == [] and len(m.fitting(jobs, None, 1000, said.append)) == 18
