@@ -58,7 +58,7 @@ def test_stored_tables_are_those_of_the_records(nb):
                 assert lines == "".join(stored).splitlines(), "run python tools/render_readme.py"
                 assert not lines[0].startswith("|") or len(lines) > 2, f"a table without rows: {lines[0]}"
                 checked += 1
-    assert checked == 9
+    assert checked == 10
 
 
 def test_the_ledgers_pages_are_those_of_the_records():
@@ -108,3 +108,17 @@ def test_the_map_shows_every_library_notebook():
     there = sorted(o.stem for o in (ROOT/"nbs").glob("[0-9]*.ipynb"))
     assert [o[1] for o in rows] == there
     assert all(a == b and b.split("_", 1)[1] == m for a,b,m in rows)
+
+
+def test_the_readme_says_what_the_papers_recipes_run():
+    from psr_fer.recipes import RECIPES
+    for name in ("ferplus-paper", "rafdb-paper", "affectnet8-paper", "affectnet7-paper"):
+        r, row = RECIPES[name], next(o for o in README.splitlines() if o.startswith(f"| `{name}` |"))
+        assert f"| {r.arch}, cut after {r.pos} convolutions, `kstep` {r.kstep}; {r.size} px |" in row
+        assert f"| {r.frozen_epochs} epochs of the head, then {r.base[0][1]} at {r.base[0][0]} px" in row and f"| {r.loss.upper()} |" in row
+
+
+def test_the_inconsistencies_are_linked_and_name_each():
+    page = (ROOT/"nbs"/"paper_inconsistencies.ipynb").read_text(encoding="utf-8")
+    assert "(nbs/paper_inconsistencies.ipynb)" in README
+    for o in ("487", "n_label", "12 convolution", "kstep` = 2", "0.125", "variance", "85.89", "85.77", "0.81", "1.01", "half-size", "about a quarter"): assert o in page, o
