@@ -290,7 +290,7 @@ def test_broken_ledgers_and_names(tmp_path, faces):
 def test_from_nothing_to_figures_and_on_again(faces, tmp_path):
     said, args = [], dict(results=tmp_path/"results", runs=tmp_path/"runs", out=tmp_path/"figures", sets=TINY)
     reproduce(["table5", "fig6", "fig7", "fig8", "fig9", "reduced"], faces, say=said.append, **args)
-    assert len(read_ledger(tmp_path/"results")) == 2 and any(o.startswith("  PSR is more accurate than the base-line: ") for o in said)
+    assert len(read_ledger(tmp_path/"results")) == 3 and any(o.startswith("  PSR is more accurate than the base-line: ") for o in said)
     which = next((tmp_path/"results").glob("reduced-*.json")).stem.removeprefix("reduced-")
     assert which.startswith("synthetic+") and "+epochs=1+" in which  # changed recipes do not pass for the plain ones
     assert {o.name for o in (tmp_path/"figures").iterdir()} == {f"{n}-{which}.png" for n in ("fig6", "fig7", "fig8", "fig9", "reduced")}
@@ -298,6 +298,8 @@ def test_from_nothing_to_figures_and_on_again(faces, tmp_path):
     numbers = read_numbers(tmp_path/"results", "reduced", which)  # what a figure shows stands in the ledger
     assert shlex.split(numbers.attrs["command"])[:5] == ["psr-fer", "reproduce", "reduced", "--data", "DATA"] and "epochs=1" in numbers.attrs["command"]
     assert list(numbers) == ["PSR", "PSR: 1/2", "PSR: SR x2", "PSR: original", "baseline"] and numbers.attrs["seeds"] == [0] and numbers.to_numpy().max() <= 1
+    fig9 = json.loads((tmp_path/"results"/f"fig9-{which}.json").read_text())["recipes"]
+    assert len(fig9) == 1 and read_ledger(tmp_path/"results")[fig9[0], 0]["changed"]["stn"] is False
     records = {k: o["test"]["wa"] for (k, _), o in read_ledger(tmp_path/"results").items()}
     assert numbers["baseline"].iloc[0] == pytest.approx(next(v for k, v in records.items() if "baseline" in k))  # all pixels of the network are left
     claims = numbers.attrs["claims"] # each size, judged face by face
