@@ -168,7 +168,7 @@ def rows_of(name:str, # key of `EXPERIMENTS`
             dataset:str, # whose recipes
             level:str="lite", # "lite", "paper" or "authors"
             sets=() # ((field, value), ...) changed for all cells
-           )->list: # of dict: what, metric, paper and ours in percent, sd, seeds, recipe, protocol, weights, device, minutes, commands, ...; paper is a mean where it has a paper_sd and a paper_max
+           )->list: # of dict: what, metric, paper and ours in percent, sd, by_seed, paper_sd, paper_max, recipe, how it was measured
     "The rows of an experiment: each cell with the paper's numbers and ours, or 'not run'."
     out = []
     for cell in cells_of(name, dataset, level):
@@ -193,7 +193,7 @@ def paper_text(row:dict # of `rows_of`
 
 def cell_text(row:dict # of `rows_of`
              )->str: # "86.10 ± 0.12 (-3.46), maximum 86.18" or "not run"
-    "Ours of a row: mean, standard deviation, difference to the paper where the data set is the paper's; the maximum where the paper has one."
+    "Ours of a row: mean, standard deviation, difference to the paper's on its data set; the maximum where the paper has one."
     if row["ours"] is None: return "not run"
     text = f"{row['ours']:.2f}"
     if row["sd"] is not None: text += f" ± {row['sd']:.2f}"
@@ -276,7 +276,8 @@ def sections(ledger:dict # as `read_ledger` gives it
 def _why_left(record): # why no table shows it
     changed, base = record.get("changed", {}), RECIPES.get(record["recipe"].split("+")[0])
     if "+init=" in record["recipe"]: return "Went on from other weights: no table of the paper."
-    if "loss" in changed and changed.get("soft", base and base.soft): return "Trained on vote shares: Table 8 has single labels (soft=false), and no other table this loss."
+    if "loss" in changed and changed.get("soft", base and base.soft):
+        return "Trained on vote shares: Table 8 has single labels (soft=false), and no other table this loss."
     return "No table has a cell with these settings."
 
 def left_over(ledger:dict # as `read_ledger` gives it
@@ -394,7 +395,7 @@ def _numbers_of(name, held): # table of a figure's file; ValueError where it is 
 def read_numbers(results, # folder of the ledger
                  name:str, # as above
                  dataset:str # key of recipes; for other than lite recipes, or changed ones, as in the file's name
-                )->pd.DataFrame: # None when it was not run, or from other networks than the paper's figure; attrs: dataset, seeds, recipes, command, claims
+                )->pd.DataFrame: # None: not run, or of other networks than the paper's; attrs: dataset, seeds, recipes, command, claims
     "The numbers of a figure that stand in the ledger."
     file = Path(results)/f"{name}-{dataset}.json"
     if not file.exists(): return None

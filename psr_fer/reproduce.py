@@ -422,7 +422,8 @@ def _size_change_plan(names, dataset, level, epochs, seed, sets, ledger): # a li
         return Job("fig11", cell, cell_recipe(cell, dataset, level, (*sets, ("base", ()), ("epochs", epochs), ("size", size))), seed)
     what = "two trainings" if len(models) > 1 else "one training"
     time = estimate_text([job(m, s) for m in models for s in sizes], ledger)
-    return " ".join((f"fig2, fig11: {what} of {epochs} epochs at each of {', '.join(map(str, sizes))} px: {time}", *other_sizes(sizes, dataset)))
+    text = f"fig2, fig11: {what} of {epochs} epochs at each of {', '.join(map(str, sizes))} px: {time}"
+    return " ".join((text, *other_sizes(sizes, dataset)))
 
 # %% ../nbs/32_reproduce.ipynb #e6d6833b
 def _changes_text(o): # dict of `size_change` -> a line
@@ -432,8 +433,8 @@ def _changes_text(o): # dict of `size_change` -> a line
     return f"{change} the validation loss of the same weights changes by {same}; an epoch later: {later}"
 
 def _size_changes(names, data, dataset, level, runs, results, out, epochs, seed, sets, read, say):
-    models, which, name = _change_recipes(names, dataset, level, sets), _which(dataset, level, sets), "fig11" if "fig11" in names else "fig2"
-    sizes = _change_sizes(dataset, level, models.values())
+    models, which = _change_recipes(names, dataset, level, sets), _which(dataset, level, sets)
+    sizes, name = _change_sizes(dataset, level, models.values()), "fig11" if "fig11" in names else "fig2"
     for o in other_sizes(sizes, dataset): say(o)
     command = reproduce_command(name, level, sets, (seed,)) + f" --epochs {epochs}"
     def folder(model): return Path(runs)/f"size-change-{dataset}-{level}{_changes_name(sets)}-{model}-s{seed}"

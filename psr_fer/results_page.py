@@ -229,17 +229,19 @@ def change_parts(results # folder of the ledger
 
 # %% ../nbs/31d_results_page.ipynb #3cd80765
 _INTRO = ("Test accuracy in percent: mean over seeds, standard deviation, in parentheses the difference to the paper where the data set "
-          "is the paper's; where the paper prints a mean and a maximum, means are compared and the maximum stands beside them. The last column of a table counts the commands below it. What was not run says why, with the command that "
-          "runs it. Written by psr-fer reproduce from the records in this folder.")
+          "is the paper's; where the paper prints a mean and a maximum, means are compared and the maximum stands beside them. "
+          "The last column of a table counts the commands below it. What was not run says why, with the command that runs it. "
+          "Written by psr-fer reproduce from the records in this folder.")
 
-_FIT = ("A record stands in a table only if it was trained as the table asks. By Table 8 the paper's base-line of 85.89 on RAF-DB (Tables 4 "
-        "and 7) was trained with LS, so base-lines trained with PDLS (85.77) stand in Tables 5 and 8 only; for Table 5 the paper names no "
+_FIT = ("A record stands in a table only if it was trained as the table asks. By Table 8 the paper's base-line of 85.89 on RAF-DB "
+        "(Tables 4 and 7) was trained with LS, so base-lines trained with PDLS (85.77) stand in Tables 5 and 8 only; for Table 5 the paper names no "
         "loss. Table 8 is trained on single labels. Figure 9 is of the PSR without STN.")
 
 def left_over_part(results, ledger): # Part: what belongs to no table or figure, and why
     table = left_over(ledger)
     for o in _files_of("fig9", results):
-        if read_numbers(results, "fig9", o) is None: table.loc[len(table)] = [f"fig9-{o}", "", "", "Of a PSR with STN: Fig. 9 is without."]
+        if read_numbers(results, "fig9", o) is not None: continue
+        table.loc[len(table)] = [f"fig9-{o}", "", "", "Of a PSR with STN: Fig. 9 is without."]
     return [Part("other", "Records that belong to no table", True, (_FIT,), table)] if len(table) else []
 
 def all_parts(results # folder of the ledger
