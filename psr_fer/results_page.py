@@ -234,8 +234,8 @@ _INTRO = ("Test accuracy in percent: mean over seeds, standard deviation, in par
           "Written by psr-fer reproduce from the records in this folder.")
 
 _FIT = ("A record stands in a table only if it was trained as the table asks. By Table 8 the paper's base-line of 85.89 on RAF-DB "
-        "(Tables 4 and 7) was trained with LS, so base-lines trained with PDLS (85.77) stand in Tables 5 and 8 only; for Table 5 the paper names "
-        "no loss. Table 8 is trained on single labels. Figure 9 is of the PSR without STN.")
+        "(Tables 4 and 7) was trained with LS, so base-lines trained with PDLS (85.77) stand in Tables 5 and 8 only; for Table 5 the "
+        "paper names no loss. Table 8 is trained on single labels. Figure 9 is of the PSR without STN.")
 
 def left_over_part(results, ledger): # Part: what belongs to no table or figure, and why
     table = left_over(ledger)
