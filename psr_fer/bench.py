@@ -60,7 +60,7 @@ def fast_dtype(device # where to compute
 
 @functools.cache # one answer in a process
 def _fast_dtype(device):
-    half = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+    half = torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False) else torch.bfloat16
     n = 512 if device.type == "cpu" else 8192
     # in turns: other programs slow one and not the other
     rounds = [[matmul_peak(device, o, n, 0.05) for o in (torch.float32, half)] for _ in range(3)]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODEL_COLORS', 'STYLE', 'PAPER_COLOR', 'figure', 'Stated', 'draw_paper', 'size_counts', 'plot_sizes', 'plot_classes',
-           'sample_grid', 'plot_confusion', 'accuracy_by_size', 'plot_by_size', 'plot_branches']
+           'sample_grid', 'plot_confusion', 'accuracy_by_size', 'plot_by_size', 'plot_branches', 'plot_lr_find']
 
 # %% ../nbs/17_figures.ipynb #4c500747
 import math, textwrap
@@ -331,4 +331,22 @@ def plot_branches(images, # list of (3,H,W) tensors in [0,1]: what each branch s
         for ax,im,name in zip(axs[0], images, names):
             ax.imshow(im, interpolation="nearest"); ax.axis("off")
             ax.set_title(f"{name}\n{im.shape[1]} x {im.shape[0]} px", fontsize=7, loc="center", fontweight="normal")
+    return fig
+
+# %% ../nbs/17_figures.ipynb #5c1f0e11
+def plot_lr_find(curve:pd.DataFrame, # columns rate and loss, as `find_learning_rate` gives them
+                 rates:dict, # block -> suggested rate
+                 title:str="" # name of the recipe
+                )->Figure: # matplotlib
+    "The loss over the head's learning rate, with the suggestion of each block."
+    with figure(7, 4) as (fig, ax):
+        ax.plot(curve["rate"], curve["loss"], color="#555555", lw=1.5)
+        low, high = np.quantile(curve["loss"], [0, .9])
+        ax.set(xscale="log", xlabel="learning rate of the head", ylabel="training loss (smoothed)", ylim=(low - .1*(high - low), high + .3*(high - low)), title=title)
+        at = {} # rate -> blocks that share it
+        for k,v in rates.items(): at.setdefault(f"{v:.1e}", []).append(k)
+        for i,(v,names) in enumerate(at.items()):
+            label = f"{', '.join(names)}: {v}"
+            ax.axvline(float(v), color=f"C{i}", ls="-" if "head" in names else "--", lw=1.5, label=label)
+        ax.legend(fontsize=8, loc="upper left")
     return fig

@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['epoch_seed', 'seed_all', 'random_state', 'set_random_state', 'SeedEpochs', 'Keep', 'state_bytes', 'restore',
-           'StopOnNaN', 'resolve_precision', 'precision_callbacks']
+           'StopOnNaN', 'half_precision', 'time_precisions', 'resolve_precision', 'precision_callbacks']
 
 # %% ../nbs/25_training.ipynb #d53175b5
-import io, hashlib, random, signal, sys, threading, time
+import copy, io, hashlib, random, signal, sys, threading, time
 from contextlib import contextmanager
 import numpy as np, torch
+from torch import nn
 from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.training import GradientAccumulation
 from fastai.torch_core import num_distrib, rank_distrib, to_device, to_float
 from fastcore.basics import patch
-from .bench import fast_dtype
 from .learner import bare, block_names
 
 # %% ../nbs/25_training.ipynb #91e9d51c
@@ -154,6 +154,10 @@ def _plain(o): # numbers of the optimiser without fastai's or NumPy's types
     return float(o) if isinstance(o, (float, np.floating)) else o
 
 @patch
+def _weights(self:Keep): # that training goes on from; after a validation the model may hold their average
+    return self.learn.ema.weights() if hasattr(self.learn, "ema") else bare(self.model).state_dict()
+
+@patch
 def state(self:Keep,
           epoch:int, # epochs that are done
           batch:int=0 # batches of the next one that are done
@@ -161,7 +165,7 @@ def state(self:Keep,
     "What training goes on from."
     opt, smooth = self.opt.state_dict(), self.recorder.smooth_loss
     hypers = [{k: _plain(v) for k,v in h.items()} for h in opt["hypers"]]
-    out = dict(epoch=epoch, batch=batch, model=bare(self.model).state_dict(), opt=dict(state=list(opt["state"]), hypers=hypers),
+    out = dict(epoch=epoch, batch=batch, model=self._weights(), opt=dict(state=list(opt["state"]), hypers=hypers),
                smooth=(smooth.count, torch.as_tensor(smooth.val).detach().cpu()), random=random_state(),
                spent=self.spent + time.perf_counter() - self.t0, step_seconds=self.step_seconds)
     if hasattr(self.learn, "ema"): out.update(ema=self.learn.ema.average, ema_steps=self.learn.ema.steps)
@@ -239,14 +243,53 @@ class Autocast(Callback):
 # %% ../nbs/25_training.ipynb #29739a4c
 def _device(device): return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
+_DTYPES = dict(float32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
+
+def half_precision(device)->str: # "bf16" or "fp16"
+    "The half precision that a device computes in: fp16 on graphics cards without bf16 units, which would only emulate it."
+    return "fp16" if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False) else "bf16"
+
+def _step_seconds(model, x, dtype): # one training step without the optimiser
+    start = time.perf_counter()
+    with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32): out = model(x)
+    out.float().sum().backward()
+    if x.is_cuda: torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+def time_precisions(model, # network in training mode; a copy is used
+                    size:int, # pixels
+                    batch_size:int, # images
+                    device, # torch device
+                    rounds:int=3 # after one to warm up; in turns, since other programs slow one and not the other
+                   )->dict: # "float32" and the device's half precision -> seconds of a training step, the best of all rounds
+    "Time a training step of this very network."
+    with torch.random.fork_rng():
+        model, x = copy.deepcopy(model).to(device).train(), torch.rand(batch_size, 3, size, size, device=device)
+        taken = {"float32": [], half_precision(device): []}
+        for i in range(rounds + 1):
+            for o,times in taken.items():
+                seconds = _step_seconds(model, x, _DTYPES[o])
+                if i: times.append(seconds)
+                elif o != "float32" and seconds > 3*first: return {"float32": first, o: seconds} # emulated: no need to look twice
+                first = seconds
+    return {o: min(times) for o,times in taken.items()}
+
+def _small(): return nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 8, 3))
+
 def resolve_precision(precision:str="auto", # "auto", "float32", "bf16" or "fp16"
-                      device=None # torch device; default: a GPU if there is one
+                      device=None, # torch device; default: a GPU if there is one
+                      model=None, # the network that will be trained; None: a few convolutions
+                      size:int=None, # pixels of its images; default: 48
+                      batch_size:int=None # of its training; on a CPU four images are timed
                      )->str: # "float32", "bf16" or "fp16"
-    "What `auto` means on a device; anything else stays. ValueError for an unknown one, and for float16 on a CPU."
+    "What `auto` means for a network on a device: half precision where its training step is at least a tenth faster. ValueError for fp16 on a CPU."
     device = _device(device)
-    names = {torch.float32: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-    if precision == "auto": return names[fast_dtype(device)] if device.type in ("cpu","cuda") else "float32"
-    if precision not in names.values(): raise ValueError(f"precision must be auto, float32, bf16 or fp16, got {precision!r}.")
+    if precision == "auto":
+        if device.type not in ("cpu","cuda"): return "float32"
+        times = time_precisions(model or _small(), size or 48, (batch_size or 32) if device.type == "cuda" else 4, device)
+        half = half_precision(device)
+        return half if times[half] < .9*times["float32"] else "float32"
+    if precision not in _DTYPES: raise ValueError(f"precision must be auto, float32, bf16 or fp16, got {precision!r}.")
     if precision == "fp16" and device.type != "cuda": raise ValueError("fp16 needs a GPU; choose bf16 or float32 on a CPU.")
     return precision
 

@@ -160,15 +160,54 @@ def test_options_of_a_recipe_train(faces, tmp_path, change):
 
 def test_auto_precision_is_decided_once(faces, tmp_path, monkeypatch):
     from psr_fer.training import Autocast, precision_callbacks, resolve_precision
-    monkeypatch.setattr("psr_fer.training.fast_dtype", lambda device: torch.bfloat16)
+    monkeypatch.setattr("psr_fer.training.time_precisions", lambda *args: dict(float32=1., bf16=.8))
     assert resolve_precision("auto", "cpu") == "bf16" and isinstance(precision_callbacks("auto", "cpu")[0], Autocast)
     r = replace(PLAIN, epochs=1, precision="auto")
     m = train(r, faces, tmp_path/"run")
-    monkeypatch.setattr("psr_fer.training.fast_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("psr_fer.training.time_precisions", lambda *args: dict(float32=1., bf16=.95))
     assert resolve_precision("auto", "cpu") == "float32" and precision_callbacks("auto", "cpu") == []
     (tmp_path/"run"/"metrics.json").unlink()
     again = train(r, faces, tmp_path/"run")  # the folder was begun in bfloat16
     assert m["precision"] == again["precision"] == "bf16" and train(r, faces, tmp_path/"other")["precision"] == "float32"
+
+
+@pytest.mark.parametrize("units,half", [(False, "fp16"), (True, "bf16")])
+def test_auto_precision_takes_fp16_on_a_card_without_bf16_units(monkeypatch, units, half):
+    from psr_fer.training import resolve_precision
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: units or including_emulation) # Turing emulates bf16
+    asked = []
+    monkeypatch.setattr("psr_fer.training.time_precisions", lambda model, size, bs, device: asked.append((model, size, bs)) or {"float32": 1., half: .5})
+    net = torch.nn.Conv2d(3, 3, 3)
+    assert resolve_precision("auto", "cuda", net, 96, 64) == half and asked == [(net, 96, 64)] # the network itself at its size and batch
+    monkeypatch.setattr("psr_fer.training.time_precisions", lambda *args: {"float32": 1., half: 1.2})
+    assert resolve_precision("auto", "cuda", net, 96, 64) == "float32"
+
+
+def test_timing_a_precision_changes_nothing():
+    from psr_fer.training import time_precisions
+    model = PSR("vgg8_bn", size=32, pos=3, sr=dict(n_resblocks=1, n_feats=4))
+    before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
+    times = time_precisions(model, 32, 2, torch.device("cpu"), rounds=1)
+    assert set(times) == {"float32", "bf16"} and min(times.values()) > 0
+    for k, v in model.state_dict().items(): torch.testing.assert_close(v, before[k], rtol=0, atol=0)
+    assert all(o.grad is None for o in model.parameters()) and torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["ferplus-paper", "ferplus-authors", "rafdb-paper", "rafdb-authors"])
+def test_recipe_fits_an_11_gb_card(name):
+    from psr_fer.recipes import RECIPES
+    from psr_fer.runs import build_model
+    recipe = RECIPES[name]
+    torch.cuda.set_per_process_memory_fraction(min(1., 11*2**30/torch.cuda.get_device_properties(0).total_memory))
+    try:
+        model = build_model(recipe, 8).cuda().train()
+        opt = torch.optim.Adam(o for o in model.parameters() if o.requires_grad)
+        for _ in range(2): # the second step has the optimiser's state, too
+            model(torch.rand(recipe.batch_size, 3, recipe.size, recipe.size, device="cuda")).sum().backward()
+            opt.step(); opt.zero_grad()
+    finally: torch.cuda.set_per_process_memory_fraction(1.)
 
 
 def test_accumulated_batches_make_the_step_of_a_large_one(faces):

@@ -16,13 +16,14 @@ import numpy as np, pandas as pd, torch
 from PIL import Image, ImageOps
 from fastcore.foundation import L
 from fasttransform import Transform, ItemTransform, DisplayedTransform, Pipeline
-from fastai.data.all import Category, DataBlock, DataLoaders, IntToFloatTensor, TensorCategory, TfmdDL, ToTensor, TransformBlock
+from fastai.data.all import Category, CategoryMap, DataBlock, DataLoaders, IntToFloatTensor, TensorCategory, TfmdDL, ToTensor, TransformBlock
 from fastai.torch_core import TensorBase, default_device
 from fastai.vision.augment import Resize, ResizeMethod
 from fastai.vision.core import PILImage, TensorImage
 from fastai.vision.data import get_grid
 from ..augment import augmentation, imagenet_normalize
 from ..emotions import EMOTIONS
+from ..losses import CELoss
 
 # %% ../../nbs/01_data.table.ipynb #ad5ed0b1
 SPLITS = ("train", "valid", "test")
@@ -314,10 +315,11 @@ class SoftLabel(ItemTransform):
 
 class HardLabel(DisplayedTransform):
     "Target as a class number; `vocab` are the class names in the order of the model's outputs."
-    loss_func, order = None, 2
+    order = 2
     def __init__(self, classes # names, in the order of the model's outputs
-                ): self.vocab, self.c = L(list(classes)), len(classes)
-    def encodes(self, row): return row if isinstance(row, TensorShares) else TensorCategory(self.vocab.index(getattr(row, "label", row)))
+                ): # loss_func is what `vision_learner` takes
+        self.vocab, self.c, self.loss_func = CategoryMap(list(classes), sort=False), len(classes), CELoss()
+    def encodes(self, row): return row if isinstance(row, TensorShares) else TensorCategory(self.vocab.o2i[getattr(row, "label", row)])
     def decodes(self, o:TensorCategory): return Category(self.vocab[int(o)])
 
 # %% ../../nbs/01_data.table.ipynb #679f4cf8

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'AvgPool', 'make_head', 'Baseline', 'branch_sizes', 'sr_scale', 'Upscale', 'PSR',
-           'fuse_scores', 'fold_bn']
+           'fit_fusion', 'fuse_scores', 'fold_bn']
 
 # %% ../../nbs/13_models.psr.ipynb #cfaaca86
 import copy, math
@@ -159,7 +159,7 @@ class PSR(nn.Module):
         kstep:int=1,            # super-resolution branches, 1 or 2
         pos:int=6,              # convolutions before the cut, 0 (all shared) to all (none shared)
         stn:bool=True,          # spatial transformer in front
-        fusion:str="weighted",  # "weighted": learned weight per branch (paper); "mean": equal weights (authors)
+        fusion:str="weighted",  # "weighted": a weight per branch (paper), equal until fitted; "mean": equal (authors)
         step:float=2,           # ratio between neighbouring sizes, above 1
         sr=None,                # super-resolution networks, see `make_edsrs`
         pretrained:bool|str|Path=False, # base network: True: ImageNet weights; a path: weights of a local file
@@ -190,13 +190,13 @@ class PSR(nn.Module):
         self.check_size(*self.size)
         n_map = map_shape([low, self.shared], *branch_sizes(*self.size, kstep, step)[0])[0]
         self.pool, self.head = make_head(n_map, n_classes, pool, head)
-        self.fusion = nn.Parameter(torch.zeros(self.n_branches)) if fusion == "weighted" else None
+        self.fusion = nn.Parameter(torch.zeros(self.n_branches), requires_grad=False) if fusion == "weighted" else None
 
     def forward(self, x:Tensor # (B,3,H,W) float, normalised RGB
                )->Tensor: # training: (B,n_branches,C) raw scores; eval: (B,C) float32 log-probabilities
         "Branch scores when training, fused log-probabilities in eval mode."
         scores = self.branches(x)
-        return self._teach_fusion(scores) if self.training else self.fuse(scores)
+        return scores if self.training else self.fuse(scores)
 
 # %% ../../nbs/13_models.psr.ipynb #90a35bf0
 def _untraced(f): # for the compiler; only where there is one, since it takes longer to import than torch itself
@@ -268,7 +268,7 @@ def branches(self:PSR,
     return torch.stack(list(_together(self.head, feats)), 1)
 
 # %% ../../nbs/13_models.psr.ipynb #0a29b9aa
-_GAIN = 10 # of the fusion weights' logits over the parameter that the optimiser moves
+_GAIN = 10 # the parameter holds the logits of the weights divided by this; checkpoints depend on it
 
 @patch
 def fuse(self:PSR,
@@ -279,13 +279,25 @@ def fuse(self:PSR,
     if self.fusion is None: return z.log_softmax(-1).logsumexp(1) - math.log(self.n_branches)
     return (z.log_softmax(-1) + (_GAIN*self.fusion).to(z.dtype).log_softmax(0)[:, None]).logsumexp(1)
 
+def fit_fusion(scores:Tensor, # (N,n_branches,C) raw scores of validation faces
+               targets:Tensor # (N,) class indices, or (N,C) label distributions
+              )->Tensor: # (n_branches,) float64 weights; they sum to 1
+    "Weights of the branches that make the fused prediction most likely."
+    p = scores.double().softmax(-1)
+    t = targets.double() if targets.ndim == 2 else F.one_hot(targets.long(), p.shape[-1]).double()
+    w = p.new_full((p.shape[1],), 1/p.shape[1])
+    for _ in range(500):
+        parts = w[:, None]*p
+        w = (t[:, None]*parts/parts.sum(1, keepdim=True).clamp(min=1e-300)).sum(-1).mean(0)
+    return w/w.sum()
+
 @patch
-def _teach_fusion(self:PSR, scores):
-    "`scores`, unchanged, with a gradient for the fusion weights."
-    if self.fusion is None: return scores
-    w = (_GAIN*self.fusion).softmax(0)[:, None]
-    p = (w*scores.detach().to(w.dtype).softmax(-1)).sum(1, keepdim=True)
-    return scores + (w.detach()*(p - p.detach())).to(scores.dtype)
+def set_fusion(self:PSR,
+               weights:Tensor # (n_branches,) 0 or more, as `fit_fusion` returns them
+              ):
+    "Fuse by these weights from now on. ValueError where the model has none (fusion=\"mean\")."
+    if self.fusion is None: raise ValueError('this PSR fuses by the mean (fusion="mean"); build it with fusion="weighted" to fit weights.')
+    self.fusion.data = (torch.as_tensor(weights).clamp(min=1e-4).log()/_GAIN).to(self.fusion)
 
 @patch
 def fusion_weights(self:PSR)->dict: # branch -> weight; they sum to 1
@@ -318,11 +330,9 @@ def fuse_scores(model, # the model that gave the scores
 
 # %% ../../nbs/13_models.psr.ipynb #820e0236
 @patch
-def groups(self:PSR)->dict: # name of the block -> its parameters; fusion weights belong to the head
+def groups(self:PSR)->dict: # name of the block -> its parameters; fusion weights are fitted, not trained
     "Parameters by block, first to last."
-    g = {k: [] if getattr(self, k) is None else list(getattr(self, k).parameters()) for k in ("stn", "sr", "low", "shared", "head")}
-    if self.fusion is not None: g["head"].append(self.fusion)
-    return g
+    return {k: [] if getattr(self, k) is None else list(getattr(self, k).parameters()) for k in ("stn", "sr", "low", "shared", "head")}
 
 def _under(sd, prefix):
     "Tensors whose names start with `prefix`, without it."
