@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Layout', 'raw_rows', 'code_names', 'by_counts', 'settle_codes', 'name_rows', 'face_id', 'rafdb_layout', 'is_rafdb',
-           'stratified_folds', 'rafdb_table', 'rafdb_dls']
+           'stratified_folds', 'rafdb_table', 'rafdb_block', 'rafdb_dls']
 
 # %% ../../nbs/03_data.rafdb.ipynb #28170333
 import importlib.util, os, re, warnings
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedKFold
 from fastai.data.core import DataLoaders
-from .table import BOX, DataError, Problem, SPLITS, columns_missing, dls_from_table, finish_table
+from .table import BOX, DataError, Problem, SPLITS, columns_missing, FERBlock, finish_table
 from ..emotions import EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 
 # %% ../../nbs/03_data.rafdb.ipynb #cdaca222
@@ -645,19 +645,28 @@ def _count_note(table): # beside Table 3
     return f"{len(table) - test:,} + {test:,} faces, " + ("class by class as in Table 3." if same else "not the 12,271 + 3,068 of Table 3.")
 
 # %% ../../nbs/03_data.rafdb.ipynb #024d5f9f
+def rafdb_block(size=100, # pixels; the paper's code has 100
+                fold:int=0, # fold of train that becomes valid
+                augment="rafdb", # see `psr_fer.augment.augmentation`
+                n_folds:int=5, # as in `rafdb_table`
+                fold_seed:int=0, # seed of `rafdb_table`; `seed` itself orders the training faces
+                classes=None, # as in `rafdb_table`
+                skip_bad:bool=False, # leave bad rows out instead of raising
+                **kwargs # further arguments of `psr_fer.data.table.FERBlock`: balanced, normalize, cache, seed, splitter, item_tfms, batch_tfms
+               )->FERBlock: # give its `dataloaders` the folder with RAF-DB
+    "DataBlock over RAF-DB."
+    if fold is None:
+        raise ValueError("DataLoaders need a validation split, so fold must be a number, got None; "
+            "for all of train use rafdb_table(fold=None).")
+    def read(root): return rafdb_table(root, fold, n_folds, fold_seed, classes, skip_bad)
+    return FERBlock(read, size=size, augment=augment, **kwargs)
+
 def rafdb_dls(root, # folder with RAF-DB
               fold:int=0, # fold of train that becomes valid
               size=100, # pixels; the paper's code has 100
               bs:int=32, # faces per batch; the paper's code has 32
-              augment="rafdb", # see `psr_fer.augment.augmentation`
-              n_folds:int=5, # as in `rafdb_table`
-              fold_seed:int=0, # seed of `rafdb_table`; `seed` itself orders the training faces
-              classes=None, # as in `rafdb_table`
-              skip_bad:bool=False, # leave bad rows out instead of raising
-              **kwargs # further arguments of `dls_from_table`
+              device=None, # torch device; default fastai's
+              **kwargs # further arguments of `rafdb_block`
              )->DataLoaders: # train, valid, test
     "RAF-DB as fast DataLoaders."
-    if fold is None:
-        raise ValueError("DataLoaders need a validation split, so fold must be a number, got None; "
-            "for all of train use rafdb_table(fold=None).")
-    return dls_from_table(rafdb_table(root, fold, n_folds, fold_seed, classes, skip_bad), size=size, bs=bs, augment=augment, **kwargs)
+    return rafdb_block(size, fold, **kwargs).dataloaders(root, bs=bs, device=device)
