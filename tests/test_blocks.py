@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import fastai.callback.progress  # noqa: F401 - gives Learners no_bar
 from fastai.callback.mixup import MixUp
 from fastai.data.block import DataBlock
 from fastai.data.transforms import Normalize, RandomSplitter
