@@ -331,11 +331,11 @@ class PixelCache:
             def one(i): self.pixels[i], self.done[i] = self.decode(i), True
             with ThreadPoolExecutor(self.workers) as ex: list(ex.map(one, todo))
         out = torch.from_numpy(self.pixels[idxs])
-        self._forget_pages(out.nbytes)
+        self._forget_pages(len(idxs))
         return out
 
     def _forget_pages(self, n): # pages of a file count as the process's own until they are given back
-        self.touched += n
+        self.touched += n*max(self.nbytes//len(self), 2**21) # one face may map 2 MiB around it
         if self.touched < self.limit//8 or not isinstance(self.pixels, np.memmap) or not hasattr(mmap, "MADV_DONTNEED"): return
         self.pixels._mmap.madvise(mmap.MADV_DONTNEED)
         self.touched = 0
