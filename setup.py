@@ -37,7 +37,7 @@ setup(
     classifiers=[f"Development Status :: {statuses[cfg['status']]}", "Intended Audience :: Science/Research",
                  "Topic :: Scientific/Engineering :: Image Recognition", "Programming Language :: Python :: 3"],
     packages=find_packages(include=[f"{cfg['lib_name']}*"]),
-    package_data={cfg["lib_name"]: ["py.typed", "assets/*"]},
+    package_data={cfg["lib_name"]: ["py.typed", "assets/*", "app/*.css"]},
     install_requires=lines("requirements"),
     extras_require={**{o: lines(f"{o}_requirements") for o in ("dev", "imagenet", "predict", "export", "app", "processes", "ray", "track")}, "pinned": pinned()},
     entry_points={"console_scripts": lines("console_scripts"), "nbdev": [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},

@@ -301,42 +301,37 @@ def predict(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run, a checkpoint, or default.")],
-    format: Annotated[str, typer.Option(help="onnx, torch.export or safetensors.")] = "onnx",
-    out: Annotated[Optional[Path], typer.Option(help="File to write. [default: beside the weights; of the shipped ones, here]")] = None,
-    int8: Annotated[Optional[Path], typer.Option(help="ONNX: folder of the data set, whose validation faces "
-        "calibrate an int8 file beside the other; both are compared.")] = None,
-    table: Annotated[Optional[Path], typer.Option(help="CSV file for the comparison of --int8.", callback=_csv_file)] = None,
+    out: Annotated[Optional[Path], typer.Option(help=".onnx file to write. [default: next to the weights; of the bundled ones, here]")] = None,
+    int8: Annotated[Optional[Path], typer.Option(help="Folder of the data set: its validation faces calibrate an int8 file "
+        "next to the other, its test faces compare the two.")] = None,
+    format: Annotated[str, typer.Option(hidden=True, help="onnx; earlier versions had others.")] = "onnx",
+    table: Annotated[Optional[Path], typer.Option(hidden=True, help="Moved to benchmarks/export.py.")] = None,
 ):
-    """Write a model for other programs: pixels in, probabilities out, labels and normalisation inside.
+    """Write a model as ONNX for other programs: pixels in, probabilities out, labels and normalisation inside.
 
-    Example: psr-fer export runs/ferplus-lite__s0 --format onnx
+    Example: psr-fer export runs/ferplus-lite__s0
     """
     _quiet()
-    from psr_fer.bench import machine
-    from psr_fer.export import compare_on, export_model, metadata
-    if int8 and format != "onnx": raise ValueError(f"--int8 goes with --format onnx, not {format}; leave one of the two out.")
-    if table and not int8: raise ValueError("--table is for the comparison that --int8 makes; add --int8 DATA.")
+    if table: raise ValueError(f"--table has moved: python benchmarks/export.py {run} DATA --out {table} compares size, speed and accuracy.")
+    from psr_fer.export import export_int8, export_model, metadata
     path = export_model(run, out, format)
     about = metadata(path)
     _say(f"{path}: {path.stat().st_size/1e6:.2f} MB",
          f"\ntakes {about['input']}",
          f"\nof a photo: {about['preprocessing']}",
          f"\ngives {about['output']}: {', '.join(about['labels'])}")
-    if not int8: return
-    compared = compare_on(run, path, int8, _say)
-    _say(compared.round(3).to_string())
-    if table: _write_csv(table, compared.rename_axis("variant").reset_index().assign(run=str(run), machine=machine("cpu")))
+    if int8: export_int8(run, path, int8, _say)
 
 # %% ../nbs/50_cli.ipynb #b27cc6f8
 @app.command("app")
 def page(
     weights: Annotated[Optional[Path], typer.Option(
-        help="Run folder or checkpoint. [default: the weights that come with the package]")] = None,
+        help="Run folder or checkpoint. [default: the bundled weights]")] = None,
     baseline: Annotated[Optional[Path], typer.Option(help="Run folder or checkpoint of a baseline to compare with.")] = None,
     port: Annotated[int, typer.Option(help="Port on this computer.", min=1, max=65535)] = 7860,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
 ):
-    """A page in the browser for pictures and the camera; nothing leaves this computer.
+    """A web page for images and the camera; nothing leaves this computer.
 
     Example: psr-fer app --weights runs/ferplus-lite__s0
     """
@@ -345,32 +340,13 @@ def page(
     with _stoppable(): run_app(weights, baseline, port, not no_browser, _say)
 
 # %% ../nbs/50_cli.ipynb #254c64d5
-@app.command()
-def ship(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    data: Annotated[Path, typer.Option(help="Folder of its data set.")],
-    out: Annotated[Path, typer.Option(help=".safetensors file to write; JSON and card go beside it.")] = Path("shipped.safetensors"),
-    mix: Annotated[Optional[Path], typer.Option(help="Run that this one started from: ship weights between the two.")] = None,
-    share: Annotated[Optional[float], typer.Option(help="With --mix: share of the run, 0 to 1; "
-        "without it, the shares are only compared on the validation faces.", min=0, max=1)] = None,
-    table: Annotated[Optional[Path], typer.Option(help="CSV file for that comparison.", callback=_csv_file)] = None,
-):
-    """Store a run's weights as float16 with calibrated probabilities and a model card.
+@app.command(hidden=True, context_settings=dict(ignore_unknown_options=True, allow_extra_args=True))
+def ship(run: Annotated[Optional[str], typer.Argument(help="Folder of a finished run.")] = None):
+    """Moved to tools/bundle_weights.py.
 
-    Example: psr-fer ship runs/ferplus-lite__s0 --data ~/FERPlus
+    Example: psr-fer ship
     """
-    _quiet()
-    from psr_fer.cards import mix_table, ship as store
-    if mix is None and (share is not None or table):
-        raise ValueError("--share and --table go with --mix START, the run that this one started from.")
-    if mix is None or share is not None:
-        store(run, data, out, mix, 1. if share is None else share, _say)
-        return
-    compared = mix_table(run, mix, data)
-    _say("WA on the validation faces, whole and reduced, in percent:",
-         f"\n{(100*compared).round(2).to_string()}",
-         "\nchoose a row and give its --share")
-    if table: _write_csv(table, compared.reset_index())
+    raise ValueError(f"ship has moved: python tools/bundle_weights.py {run or 'RUN'} --data DATA, in a clone of the package.")
 
 # %% ../nbs/50_cli.ipynb #b5f445a2
 @app.command("train-sr")

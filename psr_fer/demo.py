@@ -18,7 +18,7 @@ from .emotions import EMOTIONS, IMAGENET_STATS
 from .figures import plot_branches, plot_by_size, plot_classes, plot_confusion, plot_history, plot_sizes
 from .interpret import pixels
 from .metrics import METRICS
-from .pages import check_page_out, html_table, page
+from .report import check_page_out, html_table, page
 from .recipes import get_recipe
 from .runs import Finished, dataset_table, build_model, new_edsrs, train_run
 

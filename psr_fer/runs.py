@@ -41,7 +41,6 @@ from .metrics import METRICS, judge
 from .models.backbone import base_network, cut_network, smallest_side
 from .models.edsr import EDSR, PUBLISHED, load_edsr, train_sr
 from .models.psr import PSR, Baseline, fit_fusion
-from .pages import check_page_out
 from .recipes import Recipe, changes_of, get_recipe
 from .training import Bar, Keep, SeedEpochs, StopOnNaN, epoch_seed, seed_all, stop_on_signal
 from .training import precision_callbacks, resolve_precision, restore, state_bytes
@@ -778,6 +777,7 @@ _WRITTEN = ("stage-*", ".best-*", ".last-*", ".*.[0-9]*", "config.json", "log.tx
 
 def _clear(out): # nothing that somebody else put there
     for o in [o for pattern in _WRITTEN for o in out.glob(pattern)]: o.unlink(missing_ok=True)
+    from psr_fer.report import check_page_out # which reads runs
     try: check_page_out(out/"report.html").unlink(missing_ok=True)
     except ValueError: pass # not a page of this package
 

@@ -81,14 +81,14 @@ def test_a_request_that_cannot_work_needs_no_torch(args, words, tmp_path):
     (("reproduce", "table5", "--data", ".", "--recipe", "huge"), "none of lite, paper, authors"),
     (("report", "nowhere"), "is no finished run"),
     (("export", "nowhere"), "is not there; a checkpoint is"),
-    (("export", "default", "--format", "safetensors", "--int8", "."), "--int8 goes with --format onnx"),
+    (("export", "default", "--format", "safetensors"), "copy both"), (("ship", "runs/a", "--data", "."), "python tools/bundle_weights.py runs/a"),
     (("train-sr", "--data", "nowhere"), "there is no such folder"),
     (("draw", "faces", "--splits", "1,2"), "must be three shares"),
     (("draw", "faces", "--splits", "most,of,it"), "must be three shares"),
     (("reproduce", "table5", "--data", ".", "--set", "epoch=2"), "did you mean 'epochs'?"),
     (("bench", "model", "--sizes", "many"), "must be whole numbers with commas"),
     (("bench", "model", "--out", "table.txt"), "a name that ends in .csv"),
-    (("export", "default", "--table", "table.csv"), "add --int8 DATA"),
+    (("export", "default", "--table", "table.csv"), "python benchmarks/export.py default DATA --out table.csv"),
     *PREDICT,
 ])
 def test_bad_input_gets_a_sentence(psr_fer, tmp_path, args, words):

