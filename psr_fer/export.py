@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Deployed', 'METHODS', 'ExportModel', 'file_metadata', 'export_model', 'runner', 'metadata', 'quantize',
-           'dataset_faces', 'export_int8', 'card_markdown', 'push_to_hub', 'from_hub']
+           'dataset_faces', 'export_int8', 'push_to_hub', 'from_hub']
 
 # %% ../nbs/41_export.ipynb #0b6cc95d
 import contextlib, importlib, io, json, logging, shutil, tempfile
@@ -249,49 +249,21 @@ def export_int8(run:str|Path, # run folder or checkpoint
     say(f"{small}: {small.stat().st_size/1e6:.2f} MB; WA on {len(y):,} test faces: {wa}; same label on {np.equal(*labels).mean():.2%}")
     return small
 
-# %% ../nbs/41_export.ipynb #d0e9e3f3
-def _percent(share): return "-" if share is None else f"{100*share:.2f}"
-
-def _table(head, rows): # lines of Markdown
-    def line(cells): return f"| {' | '.join(cells)} |"
-    return [line(head), line(["---"]*len(head)), *map(line, rows), ""]
-
-def card_markdown(card:dict # `card` in the description of bundled weights
-                 )->str: # text
-    "A model card to read."
-    def scores(m): return [_percent(m[k]) for k in ("wa","ua","macro_f1")]
-    test, ece, m, mixed = card["test"], card["ece"], card.get("mix"), ""
-    if m: mixed = (f" with `--mix` and `--share {m['share']:g}`: {m['share']:.0%} of these weights and {1 - m['share']:.0%} of those that "
-                   f"they started from (recipe `{m['start']}`, `{m['command']}`); the share was chosen on the validation faces")
-    return "\n".join(["# Model card", "",
-        f"A {card['model']} of {card['parameters']/1e6:.2f} million parameters ({card['megabytes']} MB, float16), "
-        f"recipe `{card['recipe']}`, seed {card['seed']}, {card['minutes']:.0f} minutes on {card['device']}.", "",
-        f"- Data: {card['data']}; label protocol: {card['protocol']}",
-        f"- Initial weights: {card['weights_at_start']}",
-        f"- Made by: `{card['command']}`, then `tools/bundle_weights.py`{mixed}",
-        f"- Licence: {card['licence']}", "",
-        *_table(["Test split", "WA", "UA", "macro-F1"], [["without TTA", *scores(test)], ["TTA, 8 crops", *scores(card["test_8_views"])]]),
-        *_table(["Class", "Recall"], [[k, _percent(o)] for k,o in test["recall"].items()]),
-        *_table(["Faces reduced to", "WA"], [[f"{k} px", _percent(o)] for k,o in card["accuracy_at"].items()]),
-        f"Expected calibration error (15 bins, test): {ece['before']:.3f} before, {ece['after']:.3f} after the temperature that was "
-        "fitted on the validation split.", "",
-        "## Intended use", "", card["intended_use"], "", "## Limits", "", *(f"- {o}" for o in card["limits"]), ""])
-
-# %% ../nbs/41_export.ipynb #c735a23d
+# %% ../nbs/41_export.ipynb #8b265d94
 _CARD_HEAD = "---\nlibrary_name: psr_fer\n"
 
 def _is_local(repo_id): return Path(repo_id).is_absolute() or str(repo_id).startswith(".") # does it name a folder?
 
 def _fill(folder, run): # the folder of a repository
-    files, (_, about), card = checkpoint_files(run), load_model(run), folder/"README.md"
+    files, (_, about), readme = checkpoint_files(run), load_model(run), folder/"README.md"
     folder.mkdir(parents=True, exist_ok=True)
     if folder.resolve() == files[0].parent.resolve(): raise ValueError(f"{folder} is the folder of the checkpoint itself; give another one.")
-    if card.exists() and not card.read_text(encoding="utf-8", errors="replace").startswith(_CARD_HEAD):
-        raise ValueError(f"{card} holds something else, and the card would go there; give a folder of its own.")
+    if readme.exists() and not readme.read_text(encoding="utf-8", errors="replace").startswith(_CARD_HEAD):
+        raise ValueError(f"{readme} holds something else, and the card would go there; give a folder of its own.")
     for o in files: shutil.copyfile(o, folder/f"model{o.suffix}")
-    body = f"# {about['model']} for facial expressions\n\nClasses: {', '.join(about['classes'])}.\n"
-    if "card" in about: body = card_markdown(about["card"])
-    write_whole(card, f"{_CARD_HEAD}pipeline_tag: image-classification\ntags:\n- facial-expression-recognition\n---\n{body}")
+    card, body = files[0].with_suffix(".md"), f"# {about['model']} for facial expressions\n\nClasses: {', '.join(about['classes'])}.\n"
+    if card.is_file(): body = card.read_text(encoding="utf-8")
+    write_whole(readme, f"{_CARD_HEAD}pipeline_tag: image-classification\ntags:\n- facial-expression-recognition\n---\n{body}")
 
 def push_to_hub(run:str|Path, # run folder or checkpoint
                 repo_id:str, # "user/name", or a local folder: a path that begins with . or /

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from psr_fer.checkpoints import load_model, save_model
-from psr_fer.export import card_markdown
 from psr_fer.models.psr import PSR, Baseline
 from psr_fer.recipes import get_recipe
 from psr_fer.runs import train_run
@@ -40,7 +39,7 @@ def test_bundle_measures_the_stored_weights(run, faces, tmp_path):
     model, about = load_model(tmp_path/"new"/"b.safetensors")
     assert about["temperature"] > 0 and about["card"]["limits"] and about["card"] == card
     text = (tmp_path/"new"/"b.md").read_text(encoding="utf-8")
-    assert text == card_markdown(card) and f"| without TTA | {100*card['test']['wa']:.2f} |" in text and "--mix" not in text
+    assert text == B.card_markdown(card) and f"| without TTA | {100*card['test']['wa']:.2f} |" in text and "--mix" not in text
     trained = load_model(folder)[0].state_dict()
     for k, v in model.state_dict().items(): torch.testing.assert_close(v, trained[k], atol=2e-3, rtol=2e-3)
 

@@ -172,7 +172,7 @@ def test_guides_link_to_files_that_are_there():
 
 @pytest.mark.parametrize("shell,typed,wanted", [
     ("bash", dict(COMP_WORDS="psr-fer tr", COMP_CWORD="1"), "train"), ("zsh", dict(_TYPER_COMPLETE_ARGS="psr-fer bench lo"), "loaders"),
-    ("fish", dict(_TYPER_COMPLETE_ARGS="psr-fer export --fo", _TYPER_COMPLETE_FISH_ACTION="get-args"), "--format")])
+    ("fish", dict(_TYPER_COMPLETE_ARGS="psr-fer export --in", _TYPER_COMPLETE_FISH_ACTION="get-args"), "--int8")])
 def test_the_shell_completes_without_torch(shell, typed, wanted):
     env = dict(os.environ, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", PYTHONPATH=str(ROOT))
     def run(*args, **more):

@@ -18,7 +18,6 @@ import torch
 from psr_fer.calibration import ENOUGH, ece_beside, fit_temperature
 from psr_fer.checkpoints import load_model, save_model, write_whole
 from psr_fer.data.table import dls_from_table
-from psr_fer.export import card_markdown
 from psr_fer.interpret import REDUCED_SIZES, accuracy_by_reduced_size
 from psr_fer.learner import fuse_scores, tta_scores
 from psr_fer.metrics import judge
@@ -87,6 +86,35 @@ def make_card(model:torch.nn.Module, about:dict, data:str|Path, sizes:Sequence=R
                 intended_use=INTENDED.format(classes=", ".join(classes)),
                 limits=[*LIMITS, FERPLUS_LIMIT] if dataset == "ferplus" else [*LIMITS],
                 model=about["model"], parameters=sum(p.numel() for p in model.parameters())), t
+
+
+def percent(share:float|None)->str: return "-" if share is None else f"{100*share:.2f}"
+
+
+def table(head:Sequence, rows:Sequence)->list: # lines of Markdown
+    def line(cells): return f"| {' | '.join(cells)} |"
+    return [line(head), line(["---"]*len(head)), *map(line, rows), ""]
+
+
+def card_markdown(card:dict)->str: # `card` in the description of bundled weights
+    "A model card to read."
+    def scores(m): return [percent(m[k]) for k in ("wa","ua","macro_f1")]
+    test, ece, m, mixed = card["test"], card["ece"], card.get("mix"), ""
+    if m: mixed = (f" with `--mix` and `--share {m['share']:g}`: {m['share']:.0%} of these weights and {1 - m['share']:.0%} of those that "
+                   f"they started from (recipe `{m['start']}`, `{m['command']}`); the share was chosen on the validation faces")
+    return "\n".join(["# Model card", "",
+        f"A {card['model']} of {card['parameters']/1e6:.2f} million parameters ({card['megabytes']} MB, float16), "
+        f"recipe `{card['recipe']}`, seed {card['seed']}, {card['minutes']:.0f} minutes on {card['device']}.", "",
+        f"- Data: {card['data']}; label protocol: {card['protocol']}",
+        f"- Initial weights: {card['weights_at_start']}",
+        f"- Made by: `{card['command']}`, then `tools/bundle_weights.py`{mixed}",
+        f"- Licence: {card['licence']}", "",
+        *table(["Test split", "WA", "UA", "macro-F1"], [["without TTA", *scores(test)], ["TTA, 8 crops", *scores(card["test_8_views"])]]),
+        *table(["Class", "Recall"], [[k, percent(o)] for k,o in test["recall"].items()]),
+        *table(["Faces reduced to", "WA"], [[f"{k} px", percent(o)] for k,o in card["accuracy_at"].items()]),
+        f"Expected calibration error (15 bins, test): {ece['before']:.3f} before, {ece['after']:.3f} after the temperature that was "
+        "fitted on the validation split.", "",
+        "## Intended use", "", card["intended_use"], "", "## Limits", "", *(f"- {o}" for o in card["limits"]), ""])
 
 
 def bundle(run:str|Path, data:str|Path, out:str|Path, mix:str|Path|None=None, share:float=1., say:Callable=print)->dict: # the card

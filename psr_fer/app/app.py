@@ -48,15 +48,16 @@ OFFLINE = dict(GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False", GRA
 def read_upload(path:str|Path # file that was dropped on the page
                )->Image.Image: # upright RGB
     "Open an upload; ValueError with one sentence when that is not possible."
-    file, large = Path(path), f"This image has more than {MAX_PIXELS/1e6:.0f} million pixels; give a smaller one."
+    file, limit = Path(path), f"million pixels; give one of up to {MAX_PIXELS/1e6:.0f} million."
     if not file.is_file(): raise ValueError("This image was removed after ten minutes; give it again.")
     if (n := file.stat().st_size) > MAX_BYTES:
         raise ValueError(f"This file has {n/2**20:.0f} MB; give an image of up to {MAX_BYTES/2**20:.0f} MB.")
     try:
         with Image.open(file) as im: n = im.width*im.height # from the head of the file: nothing is unpacked yet
-    except Image.DecompressionBombError: raise ValueError(large) from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"This image has more than {2*Image.MAX_IMAGE_PIXELS/1e6:.0f} {limit}") from None
     except Exception: raise ValueError("This file is not an image that can be read; give a JPEG, PNG or WebP file.") from None
-    if n > MAX_PIXELS: raise ValueError(large)
+    if n > MAX_PIXELS: raise ValueError(f"This image has {n/1e6:.0f} {limit}")
     try: return open_picture(file).convert("RGB")
     except (OSError, ValueError): raise ValueError("This image is damaged and cannot be read; try another copy.") from None
 
