@@ -11,6 +11,7 @@ import signal
 import socket
 import tempfile
 import threading
+from abc import ABCMeta
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
@@ -312,6 +313,12 @@ def handlers(gr:object, predictors:dict)->tuple: # functions of the page's event
         return o.once("inside", lambda: cards(inside(first(predictors), crop)))
     return show, clear, choose, resize, look
 
+def image_input(gr:object)->object: # passes the file on as it is; gradio's own would unpack any image, however large
+    # a `class` statement would make gradio write a file next to this module; an attribute of the instance is lost when gradio rebuilds it
+    kind = ABCMeta.__new__(type(gr.Image), "Image", (gr.Image,), dict(preprocess=lambda self, o: o.path if o else None))
+    return kind(label="Image", type="filepath", sources=["upload", "webcam", "clipboard"], height=260, elem_id="given", buttons=[],
+                placeholder="Drop an image here, or click to choose one")
+
 def make_app(predictors:dict # name -> Predictor; the first one detects and predicts, all are compared at smaller sizes
             )->object: # gradio Blocks
     "The page, ready to launch."
@@ -324,9 +331,7 @@ def make_app(predictors:dict # name -> Predictor; the first one detects and pred
         gr.HTML(INTRO, elem_id="intro")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                given = gr.Image(label="Image", type="filepath", sources=["upload", "webcam", "clipboard"], height=260, elem_id="given",
-                                 buttons=[], placeholder="Drop an image here, or click to choose one")
-                given.preprocess = lambda o: o.path if o else None # gradio's own would unpack any image, however large
+                given = image_input(gr)
                 crop = gr.Checkbox(label="the image is one face, cut out already", container=False, elem_id="crop")
                 try_it = gr.Button("Try a synthetic example", size="sm", elem_id="example")
             with gr.Column(scale=3, min_width=300): say, marked = gr.HTML(elem_id="say"), gr.HTML(EMPTY, elem_id="marked")
