@@ -21,7 +21,7 @@ from fastcore.foundation import L
 import fastai.callback.schedule # fit_one_cycle, lr_find
 import fastai.callback.progress # noqa: F401 - the progress bar
 from .augment import random_homography, warp_batch
-from .data.table import show_results
+from .data.table import is_plain, plot_top_losses, show_results
 from .emotions import AUGMENTS, PAPER_RATES, is_emotion, prior
 from .losses import BranchLoss, CELoss, LSLoss, PDLSLoss
 from .metrics import macro_f1, ua, wa
@@ -155,6 +155,7 @@ def image_size(dls # fastai DataLoaders
 @lru_cache(1)
 def _show_faces(): # fastai's `show_results` of pictures, and ours for votes
     import fastai.vision.learner # noqa: F401 - here, since it imports timm
+    dispatch(plot_top_losses)
     dispatch(show_results) # and after it: of two methods that fit, the last one is taken
 
 def _learner(dls, model, loss, alpha, rates, metrics, opt_func, cbs, kwargs):
@@ -213,11 +214,12 @@ def view_matrices(n:int, # faces
     return random_homography(n, a["rotate"], a["zoom"], flip=True, p=a["p"], generator=generator)
 
 # %% ../nbs/20_learner.ipynb #b418c5bd
-def check_plain(dl): # a fastai DataLoader
+def check_plain(dl # a fastai DataLoader
+               ):
     "ValueError where `dl` changes, shuffles or drops faces."
-    what = "shuffles" if getattr(dl, "shuffle", False) else "drops the last batch of" if getattr(dl, "drop_last", False) else None
-    if what is None and getattr(dl, "split_idx", None) == 0: what = "augments"
-    if what: raise ValueError(f"this DataLoader {what} its faces, so predictions could not be told apart; take dls.valid, dls[2], or dls.test_dl(faces).")
+    if is_plain(dl): return
+    what = "shuffles" if dl.shuffle else "drops the last batch of" if dl.drop_last else "augments or leaves out"
+    raise ValueError(f"this DataLoader {what} its faces, so predictions could not be told apart; take dls.valid, dls[2], or dls.test_dl(faces).")
 
 @torch.no_grad()
 def tta_scores(model, # PSR, Baseline or any classifier

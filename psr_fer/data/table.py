@@ -355,8 +355,6 @@ class SoftLabel(ItemTransform):
     def encodes(self, row):
         s = np.array([getattr(row, o) for o in self.names], np.float32)
         return TensorShares(torch.from_numpy(s/s.sum()))
-    def decodes(self, o:TensorShares): # fastai also casts a predicted class number to the type of the training target
-        return Category(self.names[int(o)] if o.ndim == 0 else f"{self.names[int(o.argmax())]} {float(o.max()):.0%}")
 
 class HardLabel(DisplayedTransform):
     "Target as a class index; `vocab` are the class names in the order of the model's outputs."
@@ -366,15 +364,21 @@ class HardLabel(DisplayedTransform):
         self.c = len(self.vocab)
     def encodes(self, row): return row if isinstance(row, TensorShares) else TensorCategory(self.vocab.o2i[getattr(row, "label", row)])
     def decodes(self, o:TensorCategory): return Category(self.vocab[int(o)])
+    def decodes(self, o:TensorShares): # fastai also casts class indices to the type of the training target
+        return Category(self.vocab[int(o)] if o.ndim == 0 else f"{self.vocab[int(o.argmax())]} {float(o.max()):.0%}")
 
 # %% ../../nbs/01_data.table.ipynb #679f4cf8
-# `psr_fer.learner` makes it part of fastai's dispatch
+# `psr_fer.learner` makes these part of fastai's dispatch
 def show_results(x:TensorImage, y:TensorShares, samples, outs, ctxs=None, max_n=10, nrows=None, ncols=None, figsize=None, **kwargs):
     if ctxs is None: ctxs = get_grid(min(len(samples), max_n), nrows=nrows, ncols=ncols, figsize=figsize)
     for (face,truth),(judged,),ax,_ in zip(samples, outs, ctxs, range(max_n)):
         face.show(ctx=ax, **kwargs); truth.show(ctx=ax, **kwargs)
         judged.show(ctx=ax, color="green" if truth.startswith(judged) else "red", **kwargs)
     return ctxs
+
+def plot_top_losses(x:TensorImage, y:TensorShares, *args, **kwargs): # as for class indices
+    from fastai.vision.learner import plot_top_losses as of_fastai
+    return of_fastai(x, TensorCategory(y), *args, **kwargs)
 
 # %% ../../nbs/01_data.table.ipynb #27e6ff23
 class OpenFace(Transform):
