@@ -79,7 +79,7 @@ def _step_seconds(model, px, bs): # seconds of a training step without its optim
     for _ in range(2):
         start = time.perf_counter()
         model(x).sum().backward()
-        float(next(model.parameters()).grad.sum()) # a GPU has finished once this is known
+        float(next(o.grad for o in model.parameters() if o.grad is not None).sum()) # a GPU has finished once this is known
     return time.perf_counter() - start
 
 def demo_minutes(psr, # Recipe of the PSR
