@@ -104,3 +104,20 @@ def test_recipes_command_needs_no_torch():
     listed, one = run(), run("ferplus-authors")
     assert all(k in listed for k in RECIPES) and listed.strip().endswith("False")
     for o in ("pos", "7", "convolutions", "authors' code", "Differs from the paper's recipe"): assert o in one
+
+
+def test_balanced_sampling_and_mixup_reach_the_training(faces):
+    from fastai.callback.mixup import MixUp
+    from psr_fer.data.ferplus import ferplus_table
+    from psr_fer.runs import recipe_learner, run_dls
+    recipe = get_recipe("synthetic-demo", ["balanced=true", "mixup=0.4", "size=32", "batch_size=16", "ema=0", "precision=float32"])
+    class Fake: # what run_dls asks of a run
+        table, seed, cache = ferplus_table(faces, labels="label.csv"), 0, "memory"
+    Fake.recipe = recipe
+    dls = run_dls(Fake, 32)
+    drawn = torch.cat([y for _ in range(4) for _, y in dls.train])
+    counts = torch.bincount(drawn.argmax(1) if drawn.ndim == 2 else drawn, minlength=8)
+    there = Fake.table.query("split == 'train'")["label"].value_counts()
+    assert counts.max()/counts.sum() < .8*there.max()/there.sum() # the largest class is drawn less often than it occurs
+    learn = recipe_learner(recipe, dls, build_model(replace(recipe, model="baseline"), 8))
+    assert [o for o in learn.cbs if isinstance(o, MixUp)] and not [o for o in recipe_learner(replace(recipe, mixup=0.), dls, learn.model).cbs if isinstance(o, MixUp)]
