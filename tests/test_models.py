@@ -260,17 +260,33 @@ def test_checkpointing_keeps_less():
     assert kept[1] < kept[0]/3
 
 
-def test_fusion_weights_get_the_gradient_of_the_fused_squared_error():
-    m = small(); m.fusion.data = torch.tensor([0.03, -0.02, 0.01])
-    z, y = torch.randn(5, 3, 8, requires_grad=True), torch.tensor([0, 1, 2, 3, 4])
-    CELoss()(m._teach_fusion(z), y).backward()
-    got, dz = m.fusion.grad.clone(), z.grad.clone()
-    v = m.fusion.detach().clone().requires_grad_()
-    p = ((10*v).softmax(0)[:, None]*z.detach().softmax(-1)).sum(1)
-    (0.5*(p - F.one_hot(y, 8)).square().sum(1).mean()/3).backward()
-    assert_close(got, v.grad)
-    z.grad = None; CELoss()(z, y).backward(); assert_close(dz, z.grad)  # the branches' own gradient is untouched
-    assert_close(m._teach_fusion(z), z, atol=0, rtol=0)
+def test_fusion_weights_are_fitted_on_validation_faces():
+    "The maximum likelihood of scipy's optimiser, and at least that of the best branch."
+    from psr_fer.models.psr import fit_fusion
+    from scipy.optimize import minimize
+    torch.manual_seed(3)
+    y = torch.randint(8, (200,))
+    z = torch.stack([k*F.one_hot(y, 8) + torch.randn(200, 8) for k in (.5, 2., 1.5)], 1)
+    p = z.double().softmax(-1)[torch.arange(200), :, y]
+    def nll(w): return -(p@torch.as_tensor(w)).log().mean().item()
+    w = fit_fusion(z, y)
+    best = minimize(nll, [1/3]*3, bounds=[(0, 1)]*3, constraints=dict(type="eq", fun=lambda w: w.sum() - 1))
+    assert w.sum().item() == pytest.approx(1) and nll(w) == pytest.approx(best.fun, abs=1e-5)
+    assert nll(w) <= min(nll(torch.eye(3, dtype=torch.float64)[b]) for b in range(3))
+    soft = fit_fusion(z, F.one_hot(y, 8).float())
+    assert_close(soft, w)
+    m = small(); m.set_fusion(w)
+    assert list(m.fusion_weights().values()) == pytest.approx(w.tolist(), abs=1e-4)
+    with pytest.raises(ValueError, match="fuses by the mean"): small(fusion="mean").set_fusion(w)
+
+
+def test_training_does_not_move_the_fusion_weights():
+    m = small()
+    assert not m.fusion.requires_grad and not any(p is m.fusion for ps in m.groups().values() for p in ps) # so no weight decay either
+    m.set_fusion([.2, .5, .3]); before = m.fusion.clone()
+    opt = torch.optim.AdamW([p for ps in m.groups().values() for p in ps], lr=.01, weight_decay=.1)
+    CELoss()(m(torch.randn(2, 3, 48, 48)), Y).backward(); opt.step()
+    assert_close(m.fusion, before, atol=0, rtol=0)
 
 
 def test_mean_fusion_has_no_weights():
