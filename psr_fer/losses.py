@@ -124,9 +124,13 @@ class BranchLoss(nn.Module):
         self.loss_func = loss_func
 
     @property
-    def reduction(self): return getattr(self.loss_func, "reduction", "mean")
+    def reduction(self)->str: # "mean", "sum" or "none"
+        "How the losses of the images are put together, as `loss_func` says."
+        return getattr(self.loss_func, "reduction", "mean")
     @reduction.setter
-    def reduction(self, v): self.loss_func.reduction = v
+    def reduction(self, v):
+        "MixUp sets it to \"none\"."
+        self.loss_func.reduction = v
 
     def _expected(self, x, y): # of one loss per class and face, under the label distribution y
         was, self.reduction = self.reduction, "none"

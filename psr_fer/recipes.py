@@ -100,7 +100,6 @@ def _check(self): # a Recipe
     if not _are_stages(self.base):
         no(f"base is ((pixels, epochs), ...) with at least 16 pixels and 1 epoch, whole numbers; got {self.base!r}.")
     if self.base and not self.base[0][1] + self.frozen_epochs: no("base begins with 0 epochs, which needs frozen_epochs.")
-    if self.frozen_epochs and not self.base: no("frozen_epochs is part of the warm-up; base names no size for it.")
     if not _are_rates(self.rates):
         no(f"rates gives a learning rate in [0,1) to each of {', '.join(PAPER_RATES)}, shared above 0; got {self.rates!r}.")
 

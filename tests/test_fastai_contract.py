@@ -188,7 +188,7 @@ def predict(o):
         torch.testing.assert_close(p, want[2], atol=1e-5, rtol=0)
 
 
-def test_dl(o):
+def dl_of_files(o):
     learn, dls = o.fitted(), o.loaders(o.soft)
     files = sorted(dls.path.rglob("*.png"))[:5]
     p, y = quietly(learn, lambda: learn.get_preds(dl=learn.dls.test_dl(files)))
@@ -298,7 +298,7 @@ ROWS = {
     "MixUp": with_callback(MixUp), "CutMix": with_callback(CutMix), "EMA": ema, "SaveModelCallback": save_model, "EarlyStoppingCallback": early_stopping,
     "ReduceLROnPlateau": reduce_on_plateau, "GradientAccumulation": with_callback(lambda: GradientAccumulation(32)),
     "mixed precision": with_callback(lambda: [MixedPrecision() if torch.cuda.is_available() else Autocast(), ShortEpochCallback(.15)]), "export and load_learner": export,
-    "predict: path, PIL image, tensor, EXIF": predict, "test_dl with and without labels": test_dl, "get_preds": get_preds, "tta and psr_tta": tta, "show_batch": show_batch,
+    "predict: path, PIL image, tensor, EXIF": predict, "test_dl with and without labels": dl_of_files, "get_preds": get_preds, "tta and psr_tta": tta, "show_batch": show_batch,
     "show_results": show_results, "ClassificationInterpretation": interpretation, "print_classification_report": classification_report,
     "plot_top_losses": top_losses, "progressive resizing": progressive_resizing, "vision_learner on our DataLoaders": plain_vision_learner,
     "own item transforms": own_item_transform}

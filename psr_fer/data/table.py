@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'COLUMNS', 'BOX', 'MEMORY', 'Problem', 'DataError', 'settle', 'open_face', 'look', 'check_table',
-           'finish_table', 'class_counts', 'label_prior', 'PixelCache', 'by_split', 'FERBlock', 'fer_block',
-           'dls_from_table']
+           'finish_table', 'class_counts', 'label_prior', 'PixelCache', 'by_split', 'FERBlock', 'dls_from_table']
 
 # %% ../../nbs/01_data.table.ipynb #eeb0e1df
 import hashlib, io, math, mmap, os, shutil, tempfile, weakref
@@ -532,6 +531,7 @@ class FERBlock(DataBlock):
         return dsets.dataloaders(bs=bs, path=Path(path or root), verbose=verbose, after_item=items, after_batch=batch, cache=cache,
             seed=self.seed, dl_kwargs=balanced, **kwargs)
 
+# %% ../../nbs/01_data.table.ipynb #5c1f0aa1
 def fer_block(root, size=96, classes=None, soft=False, augment="ferplus", normalize=None): # the former name; classes come from the table
     return FERBlock(size=size, soft=soft, augment=augment, normalize=normalize, root=root)
 
