@@ -348,5 +348,5 @@ def plot_lr_find(curve:pd.DataFrame, # columns rate and loss, as `find_learning_
         for i,(v,names) in enumerate(at.items()):
             label = f"{', '.join(names)}: {v}"
             ax.axvline(float(v), color=f"C{i}", ls="-" if "head" in names else "--", lw=1.5, label=label)
-        ax.legend(fontsize=8, loc="upper left")
+        ax.legend(fontsize=8, loc="upper left", frameon=True, facecolor="white", framealpha=1) # a line may pass behind it
     return fig

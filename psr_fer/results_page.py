@@ -18,7 +18,7 @@ from .figures import plot_classes, plot_confusion, plot_sizes, save
 from .ledger import (FIGURE_TITLES, beside, claim_line, plot_cut, plot_numbers, plot_size_change, read_checked,
     left_over, read_ledger, read_numbers, read_size_change, records_of, right_faces, section_commands, section_table, sections,
     size_change_table)
-from .pages import html_table, page
+from .report import html_table, page
 from .paper import NAMES, SIZES, WHY, cell_recipe, figure_cells, reproduce_command, stated
 
 # %% ../nbs/31d_results_page.ipynb #43a3bc59
