@@ -102,14 +102,20 @@ def data(
     classes: Annotated[Optional[int], typer.Option(help="AffectNet: 8 or 7 classes.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the figures: sizes, classes, samples.")] = Path("figures"),
     no_figures: Annotated[bool, typer.Option("--no-figures", help="Print only, draw nothing.")] = False,
+    resize: Annotated[Optional[str], typer.Option(help="FER+: write a copy with faces of different original sizes to --out instead: mixed, uniform or paper.")] = None,
+    train_share: Annotated[float, typer.Option(help="With --resize: share of the training faces to keep.")] = 1.,
     skip_bad: SkipBad = False,
 ):
-    """Say what a data set is, check every file, and print its counts beside the paper's.
+    """Print what a data set is, check every file, and compare its counts with the paper's.
 
-    Example: psr-fer data ~/FERPlus --out figures
+    Examples: psr-fer data ~/FERPlus --out figures;  psr-fer data ~/FERPlus --resize mixed --out ~/FERPlus-mixed
     """
     _quiet()
     _reading(root)
+    if resize:
+        from psr_fer.data.resize import resize_ferplus
+        resize_ferplus(root, out, resize, train_share, _say)
+        return
     from psr_fer.data.overview import overview
     overview(root, labels=labels, protocol=protocol, n_classes=classes, out=None if no_figures else out, skip_bad=skip_bad, say=_say)
 

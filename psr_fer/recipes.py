@@ -14,7 +14,7 @@ from .emotions import AUGMENTS, AUTHORS_RATES, PAPER_RATES
 # %% ../nbs/30_recipes.ipynb #0a96f089
 DATASETS = ("ferplus", "rafdb", "affectnet8", "affectnet7", "synthetic", "own")
 _choices = dict(dataset=DATASETS, model=("psr","baseline"), loss=("ce","ls","pdls"), fusion=("weighted","mean"), kstep=(1,2),
-                head=("authors","paper"), pool=("concat","avg"), sr_range=("pixels","authors"),
+                enlarge=("edsr","bilinear","none"), head=("authors","paper"), pool=("concat","avg"), sr_range=("pixels","authors"),
                 views=("paper","flip","none"), augment=tuple(AUGMENTS), precision=("auto","float32","bf16","fp16"))
 _at_least = dict(size=16, batch_size=2, pos=0, epochs=1, lr=1e-7, base_lr=1e-7, sr_epochs=0, views_n=1, weight_decay=0,
                  frozen_epochs=0, sgd_epochs=0, sgd_lr=1e-7, accumulate=1, mixup=0)
@@ -36,6 +36,7 @@ class Recipe:
     pool: str = "concat" # of the feature map: "concat" (maximum and mean, the authors' code) or "avg"
     stn: bool = True # with spatial transformer, Table 7
     fusion: str = "weighted" # of the branches: "weighted" (paper; fitted on the validation split) or "mean" (authors)
+    enlarge: str = "edsr" # how the smallest image becomes the SR branch's: "edsr" (Section II-B), "bilinear", or "none": all branches see the original
     sr: tuple = (16, 64) # residual blocks and features of EDSR
     sr_weights: str = "none" # of EDSR: "none", "published" (paper), or a file
     sr_range: str = "pixels" # EDSR sees RGB 0..255 minus its mean ("pixels", as published) or normalised pixels ("authors")
@@ -116,6 +117,7 @@ _demo = _lite | dict(dataset="synthetic", soft=True, base=((32,12),), epochs=6, 
 _own = _lite | dict(loss="ls", epochs=20, lr=5e-4, sr_epochs=0, ema=.99, batch_size=32, weight_decay=.01)
 _efficientnet = dict(source="ours: ImageNet weights that can be installed (the extra imagenet), two CPU cores", arch="tf_efficientnet_lite0",
                      weights="imagenet", pos=9, stn=False, sr=(4,24), loss="ce", epochs=7, lr=1e-3, ema=.99, augment="light", views="none")
+_sizes = dict(source="ours: the experiment on faces of different original sizes", epochs=4, batch_size=32, rates=dict(PAPER_RATES, sr=0.))
 _fer, _raf = dict(dataset="ferplus"), dict(dataset="rafdb", size=100, batch_size=32, augment="rafdb")
 _affect = dict(size=100, augment="rafdb", epochs=20)
 
@@ -138,6 +140,7 @@ _recipes = [
     Recipe("ferplus-authors-start", **_fer, model="baseline", size=144, base=((48,0),(96,20)), frozen_epochs=20, epochs=20, loss="ce", soft=True,
            pos=7, weights="imagenet", source="the authors' released code: VGG16-BN that rafdb-authors starts from"),
     *_both("ferplus-efficientnet", "ferplus-efficientnet-baseline", **_fer, soft=True, sr_epochs=1, **_efficientnet),
+    *_both("ferplus-sizes", "ferplus-sizes-baseline", **_fer, **_efficientnet | _sizes),
     *_both("ferplus-lite", "ferplus-lite-baseline", **_fer, soft=True, base=((24,4),(36,6),(48,8)), epochs=8, **_lite),
     *_both("ferplus-small", "ferplus-small-baseline", **_fer, soft=True, epochs=4, **_small),
     *_paper_pair("rafdb", **_raf, **_warm_up(50,100,150)),
@@ -208,7 +211,7 @@ UNITS = dict(size="px", kstep="branches", pos="convolutions", sr="residual block
              frozen_epochs="epochs", batch_size="faces", accumulate="batches", epochs="epochs", lr="maximum", rates="ratios", sgd_epochs="epochs",
              sgd_lr="maximum", weight_decay="decoupled", ema="per batch", views_n="views", alpha="share in [0,1]")
 _speed = dict.fromkeys(("precision","channels_last","compile","accumulate"), "ours (speed and memory only)")
-_in_paper = dict(model="Section II", arch="Section II-C", weights="Section I, Fig. 2", kstep="Section V-B 3", pos="Section V-B 3", head="Section II-D",
+_in_paper = dict(model="Section II", arch="Section II-C", weights="Section I, Fig. 2", kstep="Section V-B 3", enlarge="Section II-B", pos="Section V-B 3", head="Section II-D",
     stn="Section II-A", fusion="Section II-D", sr_weights="Section V-A", base="Section I, Fig. 2", base_lr="Section V-A", frozen_epochs="Section I, Fig. 2",
     loss="Table 8", alpha="Section III: around 0.9", soft="Section III: one-hot", lr="Section V-A", rates="Section V-A; sr as the stn: ours",
     sgd_epochs="Section V-A: Adam only", views="Section V-A", views_n="Section V-A", dataset="Section V", init="Section V-A")

@@ -407,7 +407,8 @@ def build_model(recipe:Recipe, # everything about the network
     r = recipe
     both = dict(n_classes=n_classes, size=size or r.size, pos=r.pos, pool=r.pool, head=r.head, pretrained=pretrained)
     if r.model == "baseline": return Baseline(r.arch, **both)
-    return PSR(r.arch, **both, kstep=r.kstep, stn=r.stn, fusion=r.fusion, sr=sr or new_edsrs(r), sr_range=r.sr_range, lowres_grad=r.lowres_grad)
+    return PSR(r.arch, **both, kstep=r.kstep, stn=r.stn, fusion=r.fusion, sr=sr or new_edsrs(r), sr_range=r.sr_range, lowres_grad=r.lowres_grad,
+               enlarge=r.enlarge)
 
 def new_edsrs(recipe:Recipe # their size and number
              )->list: # of EDSR, one per super-resolution branch
@@ -433,8 +434,11 @@ def recipe_learner(recipe:Recipe, # loss, rates, weight decay and moving average
                   )->Learner: # see `psr_learner`
     "The learner of a recipe around one of its networks."
     make = psr_learner if isinstance(model, PSR) else baseline_learner
-    return make(dls, model=model, loss=recipe.loss, alpha=recipe.alpha, rates=recipe.rates, wd=recipe.weight_decay,
+    learn = make(dls, model=model, loss=recipe.loss, alpha=recipe.alpha, rates=recipe.rates, wd=recipe.weight_decay,
                 cbs=[make(o) for make,o in ((EMA, recipe.ema), (MixUp, recipe.mixup)) if o], opt_func=opt_func or partial(Adam, decouple_wd=True))
+    frozen = [k for k in block_names(model) if recipe.rates[k] == 0]
+    if frozen: learn.freeze_blocks(*frozen) # no gradient is computed for what does not learn
+    return learn
 
 def run_dls(run:Run, # tells recipe, data set and seed
             size:int # pixels
@@ -539,6 +543,7 @@ def upscaler(run:Run, # tells recipe, size and folder
             )->list: # of EDSR, one per super-resolution branch
     "The super-resolution networks: from a file, or taught to undo the pyramid's own reduction on the training faces, or as they start."
     r, done = run.recipe, run.stage_file("sr")
+    if r.enlarge != "edsr": return []
     if r.sr_weights != "none": return _edsrs_of_files(r)
     seed_all(epoch_seed(run.seed, "sr", 0))
     nets = new_edsrs(r)
@@ -695,7 +700,8 @@ def starting_weights(r:Recipe, # of the run
     "What the parts of a network start from."
     base, sr = r.weights if init is None else init, r.sr_weights
     if r.model != "psr": return f"base network: {base}"
-    if sr == "none" and r.sr_epochs: sr = "trained on these faces"
+    if r.enlarge != "edsr": sr = f"none ({r.enlarge})"
+    elif sr == "none" and r.sr_epochs: sr = "trained on these faces"
     return f"base network: {base}; super-resolution: {sr}"
 
 # %% ../nbs/31_runs.ipynb #0ac69e08

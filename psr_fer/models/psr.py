@@ -170,16 +170,18 @@ class PSR(nn.Module):
         std:tuple=IMAGENET_STD,   # of the normalisation of `x`, per channel, in 0..1
         lowres_grad:bool=False, # let gradients through the mean pooling (the authors stop them)
         checkpoint:bool=False,  # compute activations again in the backward pass instead of keeping them
+        enlarge:str="edsr",     # "edsr" (the paper), or to tell what super-resolution is worth: "bilinear", "none": every branch sees the original
     ):
         super().__init__()
         if kstep not in (1, 2): raise ValueError(f"kstep={kstep!r}; it counts the super-resolution branches and must be 1 or 2.")
         _one_of("fusion", fusion, "weighted", "mean")
         _one_of("sr_range", sr_range, "pixels", "authors")
-        edsrs = make_edsrs(sr, kstep, step)
+        _one_of("enlarge", enlarge, "edsr", "bilinear", "none")
+        edsrs = make_edsrs(sr, kstep, step) if enlarge == "edsr" else []
         self.config = {k: v for k, v in locals().items() if k not in ("self", "__class__", "edsrs", "sr", "pretrained")}
         self.config["sr"] = [dict(scale=o.scale, n_resblocks=o.n_resblocks, n_feats=o.n_feats, res_scale=o.res_scale) for o in edsrs]
         self.size, self.kstep, self.step, self.n_branches = _pair(size), kstep, step, kstep + 2
-        self.lowres_grad, self.checkpoint = lowres_grad, checkpoint
+        self.lowres_grad, self.checkpoint, self.enlarge = lowres_grad, checkpoint, enlarge
         self.stn = STN(size) if stn else None
         self.sr = nn.ModuleList(Upscale(o, o.scale == step**i, mean, std, sr_range) for i, o in enumerate(edsrs, 1))
         net, method = base_network(arch)
@@ -228,9 +230,11 @@ def images(self:PSR,
     h, w = x.shape[-2:]
     if h < self.size[0] or w < self.size[1]: _untraced(self.check_size)(h, w)
     if self.stn is not None: x = self.stn(x)
+    if self.enlarge == "none": return [x]*self.n_branches
     low, *mid, _ = branch_sizes(h, w, self.kstep, self.step)
     src, k = x if self.lowres_grad else x.detach(), h//low[0]
     small = F.avg_pool2d(src, k) if (low[0]*k, low[1]*k) == (h, w) else F.adaptive_avg_pool2d(src, low)
+    if self.enlarge == "bilinear": return [small, *(F.interpolate(small, o, mode="bilinear", align_corners=False) for o in mid), x]
     return [small, *(self._run(m, small, size) for m, size in zip(self.sr, mid)), x]
 
 # %% ../../nbs/13_models.psr.ipynb #49520e6f
