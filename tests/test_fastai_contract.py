@@ -22,7 +22,7 @@ from torch import nn
 from psr_fer.data.ferplus import ferplus_dls
 from psr_fer.emotions import EMOTIONS
 from psr_fer.learner import EMA, baseline_learner, psr_learner
-from psr_fer.training import Autocast
+from psr_fer.callbacks import Autocast
 
 RESULTS = {} # row -> {column: passed}
 

@@ -159,7 +159,7 @@ def test_options_of_a_recipe_train(faces, tmp_path, change):
 
 
 def test_auto_precision_is_decided_once(faces, tmp_path, monkeypatch):
-    from psr_fer.training import Autocast, precision_callbacks, resolve_precision
+    from psr_fer.callbacks import Autocast, precision_callbacks, resolve_precision
     monkeypatch.setattr("psr_fer.training.time_precisions", lambda *args: dict(float32=1., bf16=.8))
     assert resolve_precision("auto", "cpu") == "bf16" and isinstance(precision_callbacks("auto", "cpu")[0], Autocast)
     r = replace(PLAIN, epochs=1, precision="auto")
@@ -173,7 +173,7 @@ def test_auto_precision_is_decided_once(faces, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("units,half", [(False, "fp16"), (True, "bf16")])
 def test_auto_precision_takes_fp16_on_a_card_without_bf16_units(monkeypatch, units, half):
-    from psr_fer.training import resolve_precision
+    from psr_fer.callbacks import resolve_precision
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: units or including_emulation) # Turing emulates bf16
     asked = []
     monkeypatch.setattr("psr_fer.training.time_precisions", lambda model, size, bs, device: asked.append((model, size, bs)) or {"float32": 1., half: .5})
@@ -184,7 +184,7 @@ def test_auto_precision_takes_fp16_on_a_card_without_bf16_units(monkeypatch, uni
 
 
 def test_timing_a_precision_changes_nothing():
-    from psr_fer.training import time_precisions
+    from psr_fer.callbacks import time_precisions
     model = PSR("vgg8_bn", size=32, pos=3, sr=dict(n_resblocks=1, n_feats=4))
     before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
     times = time_precisions(model, 32, 2, torch.device("cpu"), rounds=1)
@@ -216,7 +216,7 @@ def test_accumulated_batches_make_the_step_of_a_large_one(faces):
 
     from psr_fer.data.ferplus import ferplus_dls
     from psr_fer.learner import baseline_learner
-    from psr_fer.training import seed_all
+    from psr_fer.callbacks import seed_all
 
     class Still(Callback):
         def before_batch(self): self.model.eval()
