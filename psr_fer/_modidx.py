@@ -1033,6 +1033,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'psr_fer.runs.Run.wait': ('core/runs.html#run.wait', 'psr_fer/runs.py'),
                               'psr_fer.runs.RunRecord': ('core/runs.html#runrecord', 'psr_fer/runs.py'),
                               'psr_fer.runs.RunRecord.__getitem__': ('core/runs.html#runrecord.__getitem__', 'psr_fer/runs.py'),
+                              'psr_fer.runs.RunRecord.__post_init__': ('core/runs.html#runrecord.__post_init__', 'psr_fer/runs.py'),
                               'psr_fer.runs.RunRecord.correct': ('core/runs.html#runrecord.correct', 'psr_fer/runs.py'),
                               'psr_fer.runs.RunRecord.from_dict': ('core/runs.html#runrecord.from_dict', 'psr_fer/runs.py'),
                               'psr_fer.runs.RunRecord.load': ('core/runs.html#runrecord.load', 'psr_fer/runs.py'),

@@ -83,6 +83,7 @@ class RunRecord:
     repeated_images: int | None = None # images that occur in more than one split
     predictions: dict = field(default_factory=dict, repr=False, compare=False) # "targets", "fused", then branches -> (N,) uint8 class indices
 
+    def __post_init__(self): self.preset = self.preset or self.recipe.partition("+")[0] # earlier releases had it in the name only
     def __getitem__(self, key:str): return getattr(self, key)
 
     @classmethod
@@ -105,7 +106,6 @@ class RunRecord:
         if "confusion" in d["test"] and np.array(d["test"]["confusion"], float).shape != (len(d["test"]["recall"]),)*2:
             raise ValueError("'confusion' is not a square of the classes")
         out = cls(**d)
-        out.preset = out.preset or out.recipe.partition("+")[0] # earlier releases had it in the name only
         if any(o is not None for o in letters): # one character per face
             if not all(isinstance(o, str) for o in letters) or not 0 < len(letters[0]) == len(letters[1]): raise ValueError("'predictions' and 'targets' do not belong together")
             fused, targets = (np.frombuffer(o.encode(), np.uint8) - 48 for o in letters)

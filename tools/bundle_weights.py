@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from psr_fer.calibration import ENOUGH, ece_beside, fit_temperature
-from psr_fer.checkpoints import load_model, save_model, write_whole
+from psr_fer.checkpoints import load_model, save_model, atomic_write
 from psr_fer.data.table import dls_from_table
 from psr_fer.interpret import REDUCED_SIZES, accuracy_by_reduced_size
 from psr_fer.learner import fuse_scores, tta_scores
@@ -139,7 +139,7 @@ def bundle(run:str|Path, data:str|Path, out:str|Path, mix:str|Path|None=None, sh
                          device=metrics["device"], megabytes=megabytes, licence=LICENCE)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, out, half=True, **described, temperature=t, card=card)
-    write_whole(out.with_suffix(".md"), card_markdown(card))
+    atomic_write(out.with_suffix(".md"), card_markdown(card))
     say(f"{out}: {megabytes} MB, WA {card['test']['wa']:.2%}, expected calibration error {card['ece']['before']:.3f} -> "
         f"{card['ece']['after']:.3f} at temperature {t:.2f}")
     return card

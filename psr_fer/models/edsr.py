@@ -279,7 +279,8 @@ def train_sr(edsr:EDSR,       # trained in place
     train, held = _split(images, valid, gen)
     edsr = edsr.to(device) if device else edsr
     opt = torch.optim.Adam(edsr.parameters(), lr=lr, betas=(0.9, 0.99))
-    sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=epochs*math.ceil(len(train)/bs), pct_start=0.2)
+    steps = epochs*math.ceil(len(train)/bs)
+    sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=steps, pct_start=max(.2, min(.9, 1.5/steps))) # it divides by zero where .2 is one step
     for epoch in range(epochs):
         l1 = _one_epoch(edsr, train, opt, sched, bs, down, gen)
         res = sr_scores(edsr, held, down)

@@ -243,6 +243,7 @@ def read_numbers(file # NAME-DATASET.json in a folder of results
         if "faces" in t: t["faces"] = t["faces"].astype(int)
         words = dict(held="supported", failed="contradicted", open="inconclusive") # of earlier releases
         claims = [dict(dict(pixels=px), **c) for px, c in zip(t.index.tolist(), d.get("claims", []))]
+        if not all(np.isfinite([c[k] for k in ("pixels","points","low","high","seeds")]).all() for c in claims): raise ValueError("its claims are not numbers")
         for c in claims: c["verdict"] = "inconclusive" if c["seeds"] < 3 else words.get(c["verdict"], c["verdict"])
         texts = str(d["dataset"]), [str(o) for o in d["recipes"]], str(d["command"])
         return FigureNumbers(name, texts[0], list(d["seeds"]), texts[1], texts[2], t, claims)

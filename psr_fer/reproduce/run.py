@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from psr_fer.callbacks import resolve_precision
+from psr_fer.callbacks import half_precision
 from psr_fer.checkpoints import read_json, write_json
 from psr_fer.data.overview import counts_beside_paper, dataset_of, dataset_table, papers_counts, read_dataset, sample_images
 from psr_fer.data.synthetic import synthetic_faces
 from psr_fer.data.table import PixelCache, class_counts, dls_from_table, label_prior, split_of
-from psr_fer.emotions import EMOTIONS, IMAGENET_STATS, TABLE3, prior
+from psr_fer.emotions import EMOTIONS, IMAGENET_STATS, prior
 from psr_fer.figures import image_grid, plot_branches, plot_classes, plot_confusion, plot_sizes, save, size_counts
 from psr_fer.interpret import by_size, correct_by_reduced_size, discrepancy, gains, mean_by_reduced_size, pixels, plot_cumulative, plot_faces
 from psr_fer.models.backbone import base_network, smallest_side
@@ -48,7 +48,8 @@ def _step_seconds(model, px, n, precision):  # of a training step without its op
 def training_hours(recipe: Recipe, n_train: int, n_valid: int = 0) -> float:
     "About how long a recipe takes on this machine: a few steps of each stage are timed on random images."
     r, seconds = recipe, 0.
-    precision = resolve_precision(r.precision, model=build_model(r, len(EMOTIONS)), size=r.size, batch_size=r.batch_size) if r.precision == "auto" else r.precision
+    auto = half_precision(torch.device("cuda")) if torch.cuda.is_available() else "float32"
+    precision = auto if r.precision == "auto" else r.precision
     def stage(model, px, epochs, bs=min(r.batch_size, 32)): return epochs*(n_train + n_valid/3)/bs*_step_seconds(model, px, bs, precision)
     for px, epochs in r.base: seconds += stage(build_model(replace(r, model="baseline"), len(EMOTIONS), px), px, epochs)
     if r.base: seconds += stage(build_model(replace(r, model="baseline"), len(EMOTIONS), r.base[0][0]), r.base[0][0], r.frozen_epochs)
@@ -57,7 +58,7 @@ def training_hours(recipe: Recipe, n_train: int, n_valid: int = 0) -> float:
     return (seconds + stage(build_model(r, len(EMOTIONS), sr=edsrs or None), r.size, r.epochs + r.sgd_epochs))/3600
 
 
-_SPEED = ("model", "arch", "size", "kstep", "pos", "stn", "enlarge", "sr", "sr_epochs", "base", "frozen_epochs", "batch_size", "epochs", "sgd_epochs", "precision")  # fields that time depends on
+_SPEED = ("model", "arch", "size", "kstep", "enlarge", "sr", "sr_epochs", "base", "frozen_epochs", "batch_size", "epochs", "sgd_epochs", "precision")  # fields that time depends on
 
 
 def estimate(jobs: Sequence["Job"], n_train: int, n_valid: int = 0) -> list[float]:
@@ -258,15 +259,21 @@ def size_change(data, dataset: str, model: str, out, sizes=(48, 96, 192, 48), ep
     return result
 
 
-def _change_sizes(dataset, preset, recipes):  # the paper's sizes, or the nearest that all networks can take
+def change_recipes(names: Sequence[str], dataset: str, preset: str = "lite", overrides: tuple = ()) -> dict[str, Recipe]:
+    "The recipes of Figs. 2 and 11: the baseline, for fig11 also PSR."
+    return {m: configuration_recipe(Configuration(m, m, m), dataset, preset, overrides) for m in (("baseline", "psr") if "fig11" in names else ("baseline",))}
+
+
+def change_sizes(dataset: str, preset: str, recipes) -> tuple[int, ...]:
+    "The paper's sizes, or the nearest that all networks can take; pixels."
     sizes = SIZES["rafdb"] if dataset == "rafdb" else (32, 48, 64, 32) if preset == "lite" or dataset == "synthetic" else SIZES["ferplus"]
     least = max(smallest_side([base_network(r.arch)[0]])*(2**r.kstep if r.model == "psr" else 1) for r in recipes)
     return tuple(max(o, least) for o in sizes)
 
 
 def _size_changes(names, data, dataset, preset, runs, results, out, epochs, seed, overrides, read, dry_run, say):
-    models = {m: configuration_recipe(Configuration(m, m, m), dataset, preset, (*overrides, ("base", ()), ("epochs", epochs))) for m in (("baseline", "psr") if "fig11" in names else ("baseline",))}
-    sizes, which, name = _change_sizes(dataset, preset, models.values()), _which(dataset, preset, overrides), "fig11" if "fig11" in names else "fig2"
+    models = change_recipes(names, dataset, preset, (*overrides, ("base", ()), ("epochs", epochs)))
+    sizes, which, name = change_sizes(dataset, preset, models.values()), _which(dataset, preset, overrides), "fig11" if "fig11" in names else "fig2"
     say(f"{name}: {len(models)} training{'s' if len(models) > 1 else ''} of {epochs} epochs at each of {', '.join(map(str, sizes))} px. {other_sizes(sizes, dataset)}".strip())
     if dry_run:
         faces = dataset_table(dataset, data, check_files=False, **(read or {}))["split"].value_counts()

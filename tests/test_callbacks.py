@@ -16,7 +16,7 @@ import torch
 from fastai.callback.core import Callback
 
 import psr_fer.runs as runs
-from psr_fer.checkpoints import load_model, save_model, take_over, write_whole
+from psr_fer.checkpoints import load_model, save_model, transfer_weights, atomic_write
 from psr_fer.models.psr import PSR, Baseline
 from psr_fer.recipes import get_recipe
 from psr_fer.runs import train_run, train_seeds
@@ -112,13 +112,13 @@ def test_a_really_full_disk(tmp_path):
     "The system refuses to write more: nothing half-written stays, the old file is whole."
     code = f"""
 import resource, signal
-from psr_fer.checkpoints import write_whole
+from psr_fer.checkpoints import atomic_write
 from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 p = Path({str(tmp_path/'a.bin')!r})
-write_whole(p, b'old')
+atomic_write(p, b'old')
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try: write_whole(p, b'x'*10_000)
+try: atomic_write(p, b'x'*10_000)
 except OSError as e: print(e.strerror)
 """
     r = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
@@ -263,13 +263,13 @@ def test_init_from_another_run(plain, faces, tmp_path):
     with pytest.raises(ValueError, match="holds another run \\(init differ"): train(replace(TINY, epochs=1), faces, tmp_path/"run")
 
 
-def test_take_over_orders_the_last_layer_by_name(tmp_path):
+def test_transfer_weights_orders_the_last_layer_by_name(tmp_path):
     kw = dict(size=48, pos=2, sr=dict(n_resblocks=1, n_feats=4))
     old = PSR("vgg8_bn", n_classes=3, **kw)
     save_model(old, tmp_path/"old.safetensors", classes=["a", "b", "c"])
     new = PSR("vgg8_bn", n_classes=4, **kw)
     fresh = new.head[6].weight[1].clone()
-    report = take_over(new, ["c", "x", "a", "b"], tmp_path/"old")
+    report = transfer_weights(new, ["c", "x", "a", "b"], tmp_path/"old")
     torch.testing.assert_close(new.head[6].weight, torch.stack([old.head[6].weight[2], fresh, old.head[6].weight[0], old.head[6].weight[1]]))
     assert report["kept"] == ["c", "a", "b"] and report["fresh"] == ["x"] and report["stn"].startswith(report["stn"].split(" of ")[1].split()[0])
     x = torch.randn(2, 3, 48, 48)
@@ -319,10 +319,10 @@ def test_evaluating_a_broken_checkpoint(plain, tmp_path):
     with pytest.raises(ValueError, match="has format 9, made by psr_fer 9.0"): load_model(tmp_path)
 
 
-def test_write_whole_leaves_the_old_file(tmp_path):
-    write_whole(tmp_path/"a", "old")
+def test_atomic_write_leaves_the_old_file(tmp_path):
+    atomic_write(tmp_path/"a", "old")
     def half(p): p.write_text("half"); raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): write_whole(tmp_path/"a", half)
+    with pytest.raises(KeyboardInterrupt): atomic_write(tmp_path/"a", half)
     assert (tmp_path/"a").read_text() == "old" and len(os.listdir(tmp_path)) == 1
 
 
