@@ -278,29 +278,29 @@ def report(
 # %% ../nbs/50_cli.ipynb #c48b040b
 @app.command()
 def predict(
-    paths: Annotated[List[str], typer.Argument(help="Pictures, folders, videos, or 'webcam'.")],
+    paths: Annotated[List[str], typer.Argument(help="Images, folders, videos, or 'webcam'.")],
     weights: Annotated[Optional[Path], typer.Option(help="Folder of a run, or a .safetensors file with its .json. "
         "[default: the weights that come with the package]")] = None,
     out: Annotated[Optional[Path], typer.Option(help="Results: a .csv, .json or .parquet file.")] = None,
-    draw: Annotated[Optional[Path], typer.Option(help="Folder for copies of the pictures with their faces marked.")] = None,
-    no_detect: Annotated[bool, typer.Option("--no-detect", help="The pictures are cropped faces already; look for none.")] = False,
+    draw: Annotated[Optional[Path], typer.Option(help="Folder for annotated copies of the images.")] = None,
+    no_detect: Annotated[bool, typer.Option("--no-detect", help="The images are cropped faces already; look for none.")] = False,
+    detector: Annotated[str, typer.Option(help="Face detector: auto (the best that is installed) or haar.")] = "auto",
     video: Annotated[bool, typer.Option("--video", help="Also read the videos in folders, and files of any name as videos.")] = False,
     every: Annotated[int, typer.Option(help="Of a video, take every n-th frame.", min=1)] = 1,
-    branches: Annotated[bool, typer.Option("--branches", help="Also what each branch of the network says: "
+    branches: Annotated[bool, typer.Option("--branches", help="Also the prediction of each branch: "
         "columns branch.NAME.CLASS in the results, and how often each agrees.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Faces judged together.", min=1)] = 64,
-    urls: Annotated[bool, typer.Option("--urls", help="Also fetch addresses (https://...) from the web.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Faces predicted together.", min=1)] = 64,
+    urls: Annotated[bool, typer.Option("--urls", help="Also fetch URLs (https://...) from the web.")] = False,
 ):
-    """Find the faces in pictures, folders and videos and say what they express.
+    """Find the faces in images, folders and videos and predict their expressions.
 
-    Example: psr-fer predict photos --weights runs/ferplus-lite__s0 --out results.csv --draw marked
+    Example: psr-fer predict photos --weights runs/ferplus-lite__s0 --out results.csv --draw annotated
     """
     _quiet()
-    from psr_fer.files import check_request
-    check_request(paths, weights, out, draw, video or None, urls) # before torch, which takes its time
     from psr_fer.predict import predict_paths
     with _stoppable():
-        done = predict_paths(paths, weights, out, draw, not no_detect, every, video or None, batch_size, urls, say=_say, branches=branches)
+        done = predict_paths(paths, weights, out, draw, detect=not no_detect, every=every, video=video, bs=batch_size, allow_urls=urls, say=_say,
+                             branches=branches, detector=detector)
     if done["broken"] and not done["pictures"]: raise typer.Exit(2) # nothing could be read
 
 # %% ../nbs/50_cli.ipynb #a2b01296

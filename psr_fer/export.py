@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np, psr_fer, torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .checkpoints import checkpoint_files, load_model, write_whole
-from .files import check_writable
+from .checkpoints import check_writable, checkpoint_files, load_model, write_whole
 from .models.psr import fold_bn
 
 # %% ../nbs/core/13_export.ipynb #89ef371a

@@ -17,12 +17,11 @@ from PIL import Image
 from torch import nn
 
 from psr_fer import export
-from psr_fer.checkpoints import load_model, save_model
+from psr_fer.checkpoints import DEFAULT, load_model, save_model
 from psr_fer.cli import main
 from psr_fer.data.synthetic import draw_face
 from psr_fer.export import (METHODS, ExportModel, dataset_faces, export_int8, export_model, file_metadata, from_hub, metadata,
                             push_to_hub, quantize, runner)
-from psr_fer.files import DEFAULT
 from psr_fer.models.psr import PSR, Baseline
 from psr_fer.predict import Predictor
 

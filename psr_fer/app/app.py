@@ -25,9 +25,9 @@ from PIL import Image
 
 from ..data.synthetic import draw_face
 from ..emotions import class_color
-from ..files import DEFAULT
+from ..checkpoints import DEFAULT
 from ..interpret import pixels, shrink_faces, stn_effect
-from ..predict import Predictor, open_picture
+from ..predict import Predictor, open_image
 
 __all__ = ["example", "at_sizes", "occlusion_maps", "inside", "read_upload", "make_app", "run_app"]
 
@@ -59,7 +59,7 @@ def read_upload(path:str|Path # file that was dropped on the page
         raise ValueError(f"This image has more than {2*Image.MAX_IMAGE_PIXELS/1e6:.0f} {limit}") from None
     except Exception: raise ValueError("This file is not an image that can be read; give a JPEG, PNG or WebP file.") from None
     if n > MAX_PIXELS: raise ValueError(f"This image has {n/1e6:.0f} {limit}")
-    try: return open_picture(file).convert("RGB")
+    try: return open_image(file).convert("RGB")
     except (OSError, ValueError): raise ValueError("This image is damaged and cannot be read; try another copy.") from None
 
 def example()->Image.Image: # RGB

@@ -1,0 +1,14 @@
+"""Images, folders and videos in; faces with their box and named probabilities out. Nothing heavy is loaded before it is used."""
+from importlib import import_module
+
+_NAMES = dict(images="open_image walk sources read_video", detect="DETECTORS Detection HaarDetector get_detector merge_boxes square",
+              annotate="annotate_faces percent",
+              predictor="COLUMNS NO_FACE SHOWN Face Picture Predictor branch_names check_out check_request faces_table predict_paths save_results")
+_HOMES = {name: (module, name) for module, names in _NAMES.items() for name in names.split()}
+_HOMES |= dict(open_picture=("images", "open_image"), draw_faces=("annotate", "annotate_faces")) # old names, for one release
+__all__ = [*_HOMES]
+
+def __getattr__(name:str)->object:
+    if name not in _HOMES: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, name = _HOMES[name]
+    return getattr(import_module(f".{module}", __name__), name)
