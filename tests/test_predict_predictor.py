@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 from functools import lru_cache
@@ -314,6 +315,7 @@ def test_predict_without_opencv(run, face, monkeypatch):
     p = Predictor(run, device="cpu")
     assert len(p.predict(face, detect=False)) == 1
     with pytest.raises(ImportError, match=r"pip install 'psr_fer\[predict\]'"): p.predict([face])
+    monkeypatch.setattr(P, "find_spec", lambda o: None)
     with pytest.raises(ImportError, match="write .csv or .json"): P.check_out("a.parquet")
 
 
@@ -371,6 +373,29 @@ def test_predict_paths_camera(predictor, monkeypatch, face, tmp_path, capfd):
 
 
 # the command
+
+def test_predict_paths_ctrl_c_keeps_what_was_read(run, face, tmp_path):
+    for i in range(10): face.save(tmp_path/f"{i}.png")
+    seen = []
+    def detector(a):
+        seen.append(1)
+        if len(seen) == 3: os.kill(os.getpid(), signal.SIGINT)
+        return [(0, 0, 96, 96)]
+    handler = signal.getsignal(signal.SIGINT)
+    s = predict_paths(tmp_path, Predictor(run, detector, device="cpu", bs=64), out=tmp_path/"r.csv", say=lambda o: None, progress=False)
+    assert s["stopped"] and s["faces"] == 3 and len(pd.read_csv(tmp_path/"r.csv")) == 3 and signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_save_results_name_that_is_no_utf8(predictor, face, tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(name, "wb") as f: face.save(f, "PNG")
+    for kind in ("csv", "json", "parquet"):
+        if kind == "parquet": pytest.importorskip("pyarrow")
+        predict_paths(tmp_path, predictor, out=tmp_path/f"r.{kind}", draw=tmp_path/"drawn", detect=False, say=lambda o: None, progress=False)
+        assert "caf\\udce9.png" in (tmp_path/f"r.{kind}").read_text(errors="replace").replace("\\\\", "\\")
+    assert len(list((tmp_path/"drawn").iterdir())) == 1
+
 
 def test_predict_paths_folder_with_a_broken_image(predictor, photos, tmp_path, capsys):
     lines = []
@@ -517,15 +542,15 @@ def test_predict_paths_annotated_frames_carry_their_time(predictor, clip, tmp_pa
     assert sorted(o.name for o in tmp_path.iterdir()) == [f"clip-0000{o}s.faces.jpg" for o in ("0.00","0.30","0.60")]
 
 
-@pytest.mark.parametrize("width", [30, 40, 50, 60, 80, 120])
-def test_faces_table_narrow_terminal(width):
+@pytest.mark.parametrize("width", [30, 50, 60, 80, 120])
+def test_faces_table_narrow_terminal(width): # names and columns are cut, numbers never
     name = "a_photograph_with_a_very_long_name_that_somebody_gave_it_in_2019_0017.jpg"
     f = P.Face((1000,1203,1215,1418), "happiness", dict(happiness=.5, surprise=.3, neutral=.2))
     [head, row, empty] = P.faces_table([P.Picture([f], name), P.Picture([], "写真" + name, note="none")], width=width).splitlines()
-    assert "50%" in row and "215 x 215" in row and "happiness" in row and row.split()[0].endswith("g") and "no face" in empty
+    assert "50%" in row and "215 x 215" in row and "happiness" in row and row.startswith("a_") and "no face" in empty
     assert ("surprise 30%, neutral 20%" in row) == ("then" in head) == (width >= 80) and ("1000, 1203" in row) == ("at" in head.split()) == (width >= 60)
     from rich.cells import cell_len
-    if width >= 50: assert max(map(cell_len, (head, row, empty))) <= width and "7.jpg" in row
+    if width >= 50: assert max(map(cell_len, (head, row, empty))) <= width
     assert name in P.faces_table([P.Picture([f], name)], width=200)
 
 

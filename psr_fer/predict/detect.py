@@ -80,16 +80,15 @@ class HaarDetector:
         boxes, votes = cascade.detectMultiScale2(a, scaleFactor=1.1, minNeighbors=self.votes, minSize=(self.smallest, self.smallest))
         return [((int(x), int(y), int(x + w), int(y + h)), int(v)) for (x, y, w, h), v in zip(boxes, votes, strict=True)]
 
-# %% ../../nbs/predict/01_detect.ipynb #4420ebe7
+# %% ../../nbs/predict/01_detect.ipynb #bfd01736
 DETECTORS = dict(haar=HaarDetector) # name -> class, best first; a class raises ImportError where something is not installed
 
 def get_detector(detector:str|Callable|None="auto" # "auto", a key of `DETECTORS`, or a callable
                 )->Callable: # from an RGB array (H,W,3) uint8 to boxes or `Detection`s
     "The detector with this name; ValueError for an unknown one, ImportError where something is not installed."
     if callable(detector): return detector
-    if (detector or "auto") != "auto": return DETECTORS[check_detector(detector)]()
-    for cls in DETECTORS.values():
-        try: return cls()
+    for name in DETECTORS if detector in (None, "auto") else [check_detector(detector)]:
+        try: return DETECTORS[name]()
         except ImportError as e: missing = e
     raise missing
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-# %% ../../nbs/predict/00_images.ipynb #0fdb1154
+# %% ../../nbs/predict/00_images.ipynb #4ed47d3b
 IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
           ".pnm", ".tga", ".jp2", ".mpo", ".avif", ".heic", ".heif") # suffixes of images
-VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".vob", ".3gp", ".ts", ".mts", ".m2ts") # of videos
+VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".vob", ".3gp", ".ts", ".mts", ".m2ts")
 ANNOTATED = ".faces.jpg" # end of the names of annotated copies, which are never an input
 _HEADS = b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  " # JPEG, PNG, GIF, TIFF, JPEG 2000
 
@@ -65,7 +65,7 @@ def walk(folder:str|Path, # folder to search, with all folders below it
         else: left_out[(_suffix(o.name) or "without a suffix") if kind == "other" else kind] += 1
     for o in folders: yield from walk(o, kinds, left_out, (*above, here))
 
-# %% ../../nbs/predict/00_images.ipynb #82430be9
+# %% ../../nbs/predict/00_images.ipynb #2a4b787f
 NO_FETCH = "is a URL; nothing is fetched from the web without Predictor(allow_urls=True), or --urls on the command line."
 
 def why_unusable(path:str|Path, video:bool=False, allow_urls:bool=False)->str|None: # a message, or None where there is something to read
@@ -79,7 +79,7 @@ def why_unusable(path:str|Path, video:bool=False, allow_urls:bool=False)->str|No
     but = f" It holds {n} video{'' if n == 1 else 's'}: --video (video=True) reads {'it' if n == 1 else 'them'}." if n else ""
     return f"{path} holds no image that can be read.{but}"
 
-def check_inputs(paths:list, video:bool=False, allow_urls:bool=False)->None: # FileNotFoundError or ValueError when none of `paths` can be read
+def check_inputs(paths:list, video:bool=False, allow_urls:bool=False)->None: # raises when none of `paths` can be read
     if not paths: raise ValueError("name at least one image, folder or video.")
     why = [why_unusable(o, video, allow_urls) for o in paths]
     if not all(why): return
@@ -119,7 +119,7 @@ def _from_array(a, bgr): # (H,W), (H,W,1), (H,W,3) or (H,W,4) with the last chan
     if a.dtype != np.uint8: raise ValueError(f"an image must be uint8 (0 to 255) or float (0 to 1), got {a.dtype}.")
     return Image.fromarray(np.ascontiguousarray(a if a.ndim == 2 else a[..., 2::-1] if bgr else a[..., :3]))
 
-# %% ../../nbs/predict/00_images.ipynb #bfc3fb95
+# %% ../../nbs/predict/00_images.ipynb #ec168571
 def _fetch(url): # open file with an image of the web
     from urllib.request import Request, urlopen
     with urlopen(Request(url, headers={"User-Agent": "psr_fer"}), timeout=30) as r: content = r.read(50_000_001)
@@ -127,7 +127,8 @@ def _fetch(url): # open file with an image of the web
     return io.BytesIO(content)
 
 def _why(error, what): # Pillow's messages name objects in memory and attacks
-    if isinstance(error, Image.DecompressionBombError): return f"more than {2*Image.MAX_IMAGE_PIXELS//10**6} million pixels; make it smaller first"
+    most = 2*(Image.MAX_IMAGE_PIXELS or 0)//10**6
+    if isinstance(error, Image.DecompressionBombError): return f"more than {most} million pixels; make it smaller first"
     if not isinstance(error, UnidentifiedImageError): return error
     if str(what).lower().endswith((".heic", ".heif")): return "HEIC needs pip install pillow-heif"
     size = Path(what).stat().st_size if isinstance(what, (str, Path)) else what.seek(0, 2)

@@ -6,12 +6,13 @@
 __all__ = ['NO_FACE', 'TABLES', 'COLUMNS', 'SHOWN', 'Face', 'Picture', 'branch_names', 'Predictor', 'check_out', 'save_results',
            'faces_table', 'predict_paths']
 
-# %% ../../nbs/predict/03_predictor.ipynb #af5ec788
-import csv, io, json, math, os, signal, sys, time as clock
+# %% ../../nbs/predict/03_predictor.ipynb #53076b1a
+import io, json, math, os, signal, sys, threading, time as clock
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 import numpy as np
@@ -55,7 +56,7 @@ class Picture(list):
         at = "" if self.time is None else f" at {self.time:.2f} s"
         return f"<Picture {self.source}{at}: {self.error or self.note or ', '.join(map(str, self))}>"
 
-# %% ../../nbs/predict/03_predictor.ipynb #58d0fc6a
+# %% ../../nbs/predict/03_predictor.ipynb #13e5de5c
 NO_FACE = "no face found; if this is a cropped face already, use detect=False (--no-detect)"
 
 def branch_names(model:object # PSR or Baseline
@@ -76,8 +77,8 @@ class Predictor:
         if bs < 1: raise ValueError(f"bs must be 1 or more, got {bs}.")
         self.detector, self.bs, self.allow_urls = check_detector(detector), bs, allow_urls
         if weights is None and not DEFAULT.is_file():
-            raise FileNotFoundError("this psr_fer comes without weights; give the folder of a run: Predictor('runs/NAME') (--weights runs/NAME), "
-                                    "made by `psr-fer train` or `psr-fer demo`.")
+            raise FileNotFoundError("this psr_fer comes without weights; give the folder of a run, made by `psr-fer train` or `psr-fer demo`: "
+                                    "Predictor('runs/NAME') (--weights runs/NAME).")
         self.model, self.about = load_model(weights or DEFAULT)
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         self.device = torch.device(device or best)
@@ -121,9 +122,8 @@ class Predictor:
             return tuple((o.double().cpu()/self.temperature).softmax(-1).numpy() for o in both)
     judge = predict_proba # old name
 
-    def probabilities(self, crops:"torch.Tensor" # (B,1,H,W) or (B,3,H,W) uint8
-                     )->tuple: # as in `predict_proba`
-        "Calibrated probabilities of cropped faces."
+    def probabilities(self, crops:"torch.Tensor")->tuple:
+        "`predict_proba` of cropped faces (B,1,H,W) or (B,3,H,W), uint8."
         return self.predict_proba(self.batch(crops))
 
     def predict(self, images:object, # path, folder, video, bytes, PIL image, array, tensor, or a list or generator of these
@@ -186,85 +186,66 @@ class Predictor:
                 p.append(Face(box, self.classes[fused.argmax()], named(fused), by_branch, p.source, p.time))
             yield p
 
-# %% ../../nbs/predict/03_predictor.ipynb #8370983f
+# %% ../../nbs/predict/03_predictor.ipynb #3dfa9211
 TABLES = (".csv", ".json", ".parquet") # formats of results
 COLUMNS = ("source", "time", "left", "top", "right", "bottom", "label", "note") # then one per class
 
 def _utf8(source): return source and source.encode("utf-8", "backslashreplace").decode() # file names may hold any bytes
 
-def _rows(p): # one per face; without a face one with the reason
-    if not p: return [dict(source=_utf8(p.source), time=p.time, note=p.error or p.note)]
-    def by_branch(o): return {f"branch.{b}.{c}": v for b, each in (o.branches or {}).items() for c, v in each.items()}
-    return [dict(source=_utf8(o.source), time=o.time, label=o.label, **dict(zip(COLUMNS[2:6], o.box, strict=True)), **o.probabilities,
-                 **by_branch(o)) for o in p]
-
 def _record(p): # for JSON
-    def face(o): return dict(box=list(o.box), label=o.label, probabilities=o.probabilities, **(dict(branches=o.branches) if o.branches else {}))
-    why = {k: v for k, v in dict(error=p.error, note=p.note).items() if v}
-    return dict(source=_utf8(p.source), time=p.time, size=p.size and list(p.size), faces=[face(o) for o in p], **why)
+    keep = dict(source=_utf8(p.source), time=p.time, size=p.size, faces=[], error=p.error, note=p.note)
+    for o in p: keep["faces"].append({k: v for k in ("box", "label", "probabilities", "branches") if (v := getattr(o, k)) is not None})
+    return {k: v for k, v in keep.items() if v or k not in ("error", "note")}
 
+def _rows(o): # of a record: one per face; without a face one with the reason
+    where = dict(source=o["source"], time=o["time"])
+    if not o["faces"]: yield where | dict(note=o.get("error", o.get("note")))
+    for f in o["faces"]:
+        by_branch = {f"branch.{b}.{c}": v for b, each in f.get("branches", {}).items() for c, v in each.items()}
+        yield where | dict(zip(COLUMNS[2:6], f["box"], strict=True)) | dict(label=f["label"]) | f["probabilities"] | by_branch
+
+def _convert(part, kind, columns): # a file with one JSON record per line to the format that was asked for
+    with open(part, encoding="utf-8") as f: lines = f.read().splitlines()
+    if kind == ".json": return part.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+    import pandas as pd
+    kinds = dict.fromkeys(columns, "float64") | dict.fromkeys(("source", "label", "note"), "string") | dict.fromkeys(COLUMNS[2:6], "Int32")
+    table = pd.DataFrame([row for o in lines for row in _rows(json.loads(o))], columns=columns).astype(kinds)
+    if kind == ".csv": table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n")
+    else: table.to_parquet(part, index=False)
 
 def check_out(out:str|Path)->Path: # the same; raises if results cannot be written there, before any work is done
     out = Path(out)
     if out.suffix.lower() not in TABLES: raise ValueError(f"results go to a .csv, .json or .parquet file, got {out.name}.")
     if out.is_dir(): raise ValueError(f"{out} is a folder; name a file.")
-    if out.suffix.lower() == ".parquet":
-        try: import pyarrow # noqa: F401
-        except ImportError: raise ImportError("parquet needs pyarrow: pip install 'psr_fer[predict]', or write .csv or .json.") from None
+    if out.suffix.lower() == ".parquet" and not find_spec("pyarrow"):
+        raise ImportError("parquet needs pyarrow: pip install 'psr_fer[predict]', or write .csv or .json.")
     check_writable(out.parent)
     return out
 
-def _to_parquet(part, columns): # of a CSV file, in place
-    import pandas as pd
-    kinds = dict.fromkeys(columns, "float64") | dict.fromkeys(("source", "label", "note"), "string") | dict.fromkeys(COLUMNS[2:6], "Int32")
-    pd.read_csv(part, dtype=kinds, keep_default_na=False, na_values=[""]).to_parquet(part, index=False)
-
-# %% ../../nbs/predict/03_predictor.ipynb #9338f944
+# %% ../../nbs/predict/03_predictor.ipynb #9df2c2f5
 def save_results(out:str|Path, # .csv, .json or .parquet file
-                 pictures:Iterator[Picture], # written as they come
+                 pictures:Iterator[Picture], # written as they come, to a hidden file next to `out`
                  classes:tuple, # class names, in the order of the columns
                  branches:tuple=() # names of the branches whose probabilities the faces carry
                 )->None:
     "Write the faces of `pictures`. Whatever ends it early, `out` holds what came before; it is not touched where no image could be read."
-    out = check_out(out)
+    out, read, n = check_out(out), 0, 0
     out.parent.mkdir(parents=True, exist_ok=True)
-    part, kind, read, n = out.with_name(f".{out.name}.{os.getpid()}"), out.suffix.lower(), 0, 0
-    columns = *COLUMNS, *classes, *(f"branch.{b}.{c}" for b in branches for c in classes)
-    def rounded(row): return {k: f"{v:.6f}" if isinstance(v, float) and k != "time" else v for k, v in row.items()}
+    part = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        with open(part, "w", newline="", encoding="utf-8") as f:
-            table = csv.DictWriter(f, columns, extrasaction="ignore", lineterminator="\n")
-            if kind == ".json": f.write("[")
-            else: table.writeheader()
-            try:
-                for n, p in enumerate(pictures, 1):
-                    if kind == ".json": f.write(",\n"[n == 1:] + json.dumps(_record(p), ensure_ascii=False))
-                    else: table.writerows(map(rounded if kind == ".csv" else dict, _rows(p)))
-                    f.flush() # a killed process leaves the rows in the hidden file
-                    read += not p.error
-            finally:
-                if kind == ".json": f.write("\n]\n")
+        with open(part, "w", encoding="utf-8") as f:
+            for n, p in enumerate(pictures, 1):
+                f.write(json.dumps(_record(p)) + "\n")
+                f.flush()
+                read += not p.error
     finally:
-        if kind == ".parquet" and read: _to_parquet(part, columns)
-        if read or not n: os.replace(part, out)
+        if read or not n:
+            _convert(part, out.suffix.lower(), [*COLUMNS, *classes, *(f"branch.{b}.{c}" for b in branches for c in classes)])
+            os.replace(part, out)
         else: part.unlink()
 
-# %% ../../nbs/predict/03_predictor.ipynb #bd55f9fe
+# %% ../../nbs/predict/03_predictor.ipynb #97f358a8
 SHOWN = 30 # images in the table of a terminal
-
-def _short(name, n): # `n` cells at most, without its middle: the end often has a number
-    from rich.cells import cell_len, set_cell_size
-    end = set_cell_size(name[::-1], n - n//3 - 1).rstrip()[::-1]
-    return name if cell_len(name) <= n else f"{set_cell_size(name, n//3).rstrip()}…{end}"
-
-def _lines(p): # cells of the table
-    name = p.source if is_url(p.source) or p.source.startswith("#") else Path(p.source).name
-    name = _utf8(name) + ("" if p.time is None else f" {p.time:.2f} s")
-    if not p and not p.error: yield name, "-", "", "no face", "", ""
-    for o in p:
-        (left, top, right, bottom), rest = o.box, Counter(o.probabilities).most_common(3)[1:]
-        then = ", ".join(f"{k} {percent(v)}" for k, v in rest)
-        yield name, f"{right - left} x {bottom - top}", f"{left}, {top}", o.label, percent(o.confidence), then
 
 def faces_table(pictures:list, # of `Picture`
                 width:int|None=None, # columns of the terminal; None: as it is
@@ -274,21 +255,26 @@ def faces_table(pictures:list, # of `Picture`
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-    width, lines = width or Console().width, [o for p in pictures for o in _lines(p)]
-    heads = [o for o, least in (("image", 0), ("face", 0), ("at", 60), ("expression", 0), ("p", 0), ("then", 80)) if width >= least]
-    lines = [dict(zip(("image", "face", "at", "expression", "p", "then"), o, strict=True)) for o in lines]
-    others = sum(max([len(k), *(len(o[k]) for o in lines)]) + 2 for k in heads[1:])
+    width = width or Console().width
+    keep = [True, True, width >= 60, True, True, width >= 80]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for k in heads: table.add_column(k, justify="right" if k == "face" else "left", no_wrap=True)
-    for o in lines:
-        o["image"], style = _short(o["image"], max(7, width - others - 2)), f"bold {class_color(o['expression'])}" if o["p"] else ""
-        table.add_row(*(Text(o[k], style if k == "expression" else "") for k in heads))
-    with_codes = dict(force_terminal=True, color_system="auto") if color else dict(color_system=None)
-    console = Console(file=io.StringIO(), width=max(width, others + 9), highlight=False, **with_codes)
+    def add(*cells): table.add_row(*(o for o, k in zip(cells, keep, strict=True) if k))
+    for head, k in zip(("image", "face", "at", "expression", "p", "then"), keep, strict=True):
+        if k: table.add_column(head, justify="right" if head == "face" else "left", no_wrap=head != "image")
+    for p in pictures:
+        name = p.source if is_url(p.source) or p.source.startswith("#") else Path(p.source).name
+        name = Text(_utf8(name) + ("" if p.time is None else f" {p.time:.2f} s"), no_wrap=True, overflow="ellipsis")
+        if not p and not p.error: add(name, "-", "", "no face", "", "")
+        for o in p:
+            (left, top, right, bottom), then = o.box, Counter(o.probabilities).most_common(3)[1:]
+            add(name, f"{right - left} x {bottom - top}", f"{left}, {top}", Text(o.label, f"bold {class_color(o.label)}"),
+                percent(o.confidence), ", ".join(f"{k} {percent(v)}" for k, v in then))
+    codes = dict(force_terminal=True) if color else dict(color_system=None)
+    console = Console(file=io.StringIO(), width=max(width, 50), highlight=False, **codes) # numbers are never cut
     console.print(table)
     return "\n".join(o.rstrip() for o in console.file.getvalue().splitlines())
 
-# %% ../../nbs/predict/03_predictor.ipynb #ca61273d
+# %% ../../nbs/predict/03_predictor.ipynb #5e199b58
 def check_request(paths:list, weights:str|Path|None=None, out:str|Path|None=None, draw:str|Path|None=None, video:bool=False,
                   allow_urls:bool=False)->None: # raises for a request of `predict_paths` that cannot work
     if out: check_out(out)
@@ -298,70 +284,57 @@ def check_request(paths:list, weights:str|Path|None=None, out:str|Path|None=None
 
 def _annotated_name(p, used): # clashes neither with another image nor with a photograph
     base = Path(_utf8(p.source)).stem.lstrip("#").encode()[:200].decode(errors="ignore") + ("" if p.time is None else f"-{p.time:08.2f}s")
-    name = next(o for i in count() if (o := f"{base}{f'-{i}' if i else ''}{ANNOTATED}") not in used)
-    used.add(name)
+    used.add(name := next(o for i in count() if (o := f"{base}{f'-{i}' if i else ''}{ANNOTATED}") not in used))
     return name
 
 def _n(k, word): return f"{k:,} {word}{'' if k == 1 else 's'}"
 
 class _Report: # what is reported at the end
     def __init__(self):
-        self.start, self.stopped, self.pictures, self.faces, self.empty = clock.monotonic(), False, 0, 0, 0
+        self.start, self.stopped, self.n, self.last = clock.monotonic(), False, Counter(), None # n: images, faces, images without any, ...
         self.labels, self.agree, self.left_out = Counter(), Counter(), Counter() # faces by class, by branch that agrees; see `walk`
         self.broken, self.first = [], [] # (source, error); pictures of the table
-        self.same, self.last = 0, None # frames left out of the table; what the frame before showed
 
-    @contextmanager
-    def stoppable(self): # Ctrl-C stops the reading, once
+    def until_stopped(self, items): # Ctrl-C ends the reading, once: what has been read is still predicted and written
         def stop(*_): self.stopped, _ = True, signal.signal(signal.SIGINT, before)
-        try: before = signal.signal(signal.SIGINT, stop)
-        except ValueError: return (yield) # not the main thread
-        try: yield
-        finally: signal.signal(signal.SIGINT, before)
-
-    def until_stopped(self, items):
+        main = threading.current_thread() is threading.main_thread()
+        before = main and signal.signal(signal.SIGINT, stop)
         try:
             for o in items:
-                if self.stopped: return
                 yield o
+                if self.stopped: break
         except KeyboardInterrupt: self.stopped = True
+        finally:
+            if main: signal.signal(signal.SIGINT, before)
 
     def add(self, p):
         if p.error: return self.broken.append((p.source, p.error))
-        self.pictures, self.faces, self.empty = self.pictures + 1, self.faces + len(p), self.empty + (not p)
-        for o in p:
-            self.labels[o.label] += 1
-            self.agree.update({k: max(v, key=v.get) == o.label for k, v in (o.branches or {}).items()})
-        now = p.source, sorted(o.label for o in p)
-        if p.time is not None and now == self.last: self.same += 1 # of a video, people want to see the changes
+        self.n.update(images=1, faces=len(p), empty=not p)
+        self.labels.update(o.label for o in p)
+        for o in p: self.agree.update({k: max(v, key=v.get) == o.label for k, v in (o.branches or {}).items()})
+        before, self.last = self.last, (p.source, sorted(o.label for o in p))
+        if p.time is not None and self.last == before: self.n["same"] += 1 # of a video, people want to see the changes
         elif len(self.first) < SHOWN: self.first.append(p)
-        self.last = now
 
     def lines(self, out, draw, color=False): # for people
+        def listed(counts): return ", ".join(f"{k} {v:,}" for k, v in counts.items())
+        n, faces, keeps = self.n, _n(self.n["faces"], "face"), "" if out else "; --out results.csv keeps all of them"
         if any(self.first): yield faces_table(self.first, color=color)
-        keeps = "" if out else "; --out results.csv keeps all of them"
-        if self.same: yield f"... {_n(self.same, 'frame')} left out, where the expressions stayed the same{keeps}"
-        if more := self.pictures - self.same - len(self.first): yield f"... and {_n(more, 'more image')}{keeps}"
+        if n["same"]: yield f"... {_n(n['same'], 'frame')} left out, where the expressions stayed the same{keeps}"
+        if more := n["images"] - n["same"] - len(self.first): yield f"... and {_n(more, 'more image')}{keeps}"
         for source, error in self.broken: yield f"skipped {'' if source in error else source + ': '}{error}"
-        parts = [f"{_n(self.faces, 'face')} in {_n(self.pictures, 'image')}"]
-        if self.empty: parts.append(f"{self.empty:,} without a face")
-        if self.broken: parts.append(f"{_n(len(self.broken), 'file')} skipped")
-        yield f"\n{', '.join(parts)}; {clock.monotonic() - self.start:.1f} s{'; stopped early' if self.stopped else ''}"
-        others = self.left_out - Counter(video=(videos := self.left_out["video"]))
-        if videos: yield f"{_n(videos, 'video')} not read; --video reads {'it' if videos == 1 else 'them'} too"
-        if others: yield f"not read, as they are no images: {', '.join(f'{n:,} {why}' for why, n in others.most_common())}"
-        if self.pictures and self.empty == self.pictures: yield f"{NO_FACE}."
-        if self.labels: yield ", ".join(f"{k} {v:,}" for k, v in self.labels.most_common())
-        if self.agree: yield f"each branch alone agrees with the result: {', '.join(f'{k} {v:,}' for k, v in self.agree.items())} of {_n(self.faces, 'face')}"
-        if out: yield f"results: {out}" if self.pictures else f"nothing could be read, so {out} was not written"
-        if draw and self.faces: yield f"annotated images: {draw}"
+        parts = [f"{faces} in {_n(n['images'], 'image')}", n["empty"] and f"{n['empty']:,} without a face",
+                 self.broken and f"{_n(len(self.broken), 'file')} skipped"]
+        yield f"\n{', '.join(filter(None, parts))}; {clock.monotonic() - self.start:.1f} s{'; stopped early' if self.stopped else ''}"
+        if videos := self.left_out["video"]: yield f"{_n(videos, 'video')} not read; --video reads {'it' if videos == 1 else 'them'} too"
+        if others := self.left_out - Counter(video=videos): yield f"not read: {listed(others)}"
+        if n["images"] and n["empty"] == n["images"]: yield f"{NO_FACE}."
+        if self.labels: yield listed(dict(self.labels.most_common()))
+        if self.agree: yield f"each branch alone agrees with the result: {listed(self.agree)} of {faces}"
+        if out: yield f"results: {out}" if n["images"] else f"nothing could be read, so {out} was not written"
+        if draw and n["faces"]: yield f"annotated images: {draw}"
 
-    def summary(self):
-        return dict(pictures=self.pictures, faces=self.faces, without_face=self.empty, labels=dict(self.labels), broken=self.broken,
-                    stopped=self.stopped, videos_left_out=self.left_out["video"], left_out=dict(self.left_out),
-                    seconds=round(clock.monotonic() - self.start, 2))
-
-# %% ../../nbs/predict/03_predictor.ipynb #d8450489
+# %% ../../nbs/predict/03_predictor.ipynb #089578ac
 def predict_paths(paths:object, # file, folder, video, "webcam", URL, or a list of them
                   weights:"str|Path|Predictor|None"=None, # run folder, checkpoint or `Predictor`; None: the bundled weights
                   out:str|Path|None=None, # .csv, .json or .parquet file for the results
@@ -383,26 +356,26 @@ def predict_paths(paths:object, # file, folder, video, "webcam", URL, or a list 
     predictor = weights if made else Predictor(weights, detector, bs=bs, allow_urls=allow_urls)
     report, live, used = _Report(), say if any(is_camera(str(o)) for o in paths) else None, set()
     if draw: Path(draw).mkdir(parents=True, exist_ok=True)
-    items = report.until_stopped(sources(paths, every, video, report.left_out))
-    pictures = predictor._stream(items, detect, False, branches, bool(draw))
     def watched(): # passes pictures on; counts, annotates and shows them
-        last = None
-        for p in pictures:
+        items, last = report.until_stopped(sources(paths, every, video, report.left_out)), None
+        for p in predictor._stream(items, detect, False, branches, bool(draw)):
             report.add(p)
-            image, p.image = p.image, None # the report holds on to the first pictures, not to their pixels
-            if draw and p: write_whole(Path(draw)/_annotated_name(p, used), lambda part: annotate_faces(image, p).save(part, "JPEG", quality=92))
-            labels = [o.label for o in p]
-            if live and not p.error and labels != last:
+            if draw and p: write_whole(Path(draw)/_annotated_name(p, used), partial(annotate_to, p.image, list(p)))
+            p.image = None # the report holds on to the first pictures, not to their pixels
+            if live and not p.error and [o.label for o in p] != last:
                 live(f"{p.time:8.2f} s  {', '.join(f'{o.label} {percent(o.confidence)}' for o in p) or 'no face'}")
-                last = labels
+                last = [o.label for o in p]
             yield p
+    def annotate_to(image, faces, path): annotate_faces(image, faces).save(path, "JPEG", quality=92)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     columns = "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     total = None if any(is_folder(o) or is_video(o, video) for o in paths) else len(paths) # unknown before the folders are walked
-    with report.stoppable(), Progress(*columns, console=Console(stderr=True), disable=not progress or bool(live)) as bar:
+    with Progress(*columns, console=Console(stderr=True), disable=not progress or bool(live)) as bar:
         seen = bar.track(watched(), total)
         if out: save_results(out, seen, predictor.classes, predictor.branch_names if branches else ())
         else: deque(seen, maxlen=0)
     for o in report.lines(out, draw, color=say is print and sys.stdout.isatty()): say(o)
-    return report.summary()
+    return dict(pictures=report.n["images"], faces=report.n["faces"], without_face=report.n["empty"], labels=dict(report.labels),
+                broken=report.broken, stopped=report.stopped, videos_left_out=report.left_out["video"], left_out=dict(report.left_out),
+                seconds=round(clock.monotonic() - report.start, 2))
