@@ -582,6 +582,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'psr_fer.interpret.gains': ('core/interpret.html#gains', 'psr_fer/interpret.py'),
                                    'psr_fer.interpret.mean_by_reduced_size': ( 'core/interpret.html#mean_by_reduced_size',
                                                                                'psr_fer/interpret.py'),
+                                   'psr_fer.interpret.occlusion_maps': ('core/interpret.html#occlusion_maps', 'psr_fer/interpret.py'),
                                    'psr_fer.interpret.pixels': ('core/interpret.html#pixels', 'psr_fer/interpret.py'),
                                    'psr_fer.interpret.plot_attention': ('core/interpret.html#plot_attention', 'psr_fer/interpret.py'),
                                    'psr_fer.interpret.plot_cumulative': ('core/interpret.html#plot_cumulative', 'psr_fer/interpret.py'),

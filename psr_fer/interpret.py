@@ -6,7 +6,7 @@
 __all__ = ['REDUCED_SIZES', 'right_by_reduced_size', 'pixels', 'shrink_faces', 'reduced_size_scores', 'branch_predictions',
            'correct_by_reduced_size', 'mean_by_reduced_size', 'accuracy_by_reduced_size', 'plot_reduced_size',
            'by_size', 'plot_cumulative', 'discrepancy', 'plot_discrepancy', 'branch_report', 'gains', 'face_of',
-           'plot_faces', 'attention_map', 'plot_attention', 'stn_effect', 'plot_stn']
+           'plot_faces', 'attention_map', 'plot_attention', 'occlusion_maps', 'stn_effect', 'plot_stn']
 
 # %% ../nbs/core/05_interpret.ipynb #067e1421
 import numpy as np, pandas as pd, torch
@@ -367,6 +367,24 @@ def plot_attention(images, # (B,3,H,W) in [0,1], see `pixels`
                 ax.imshow(o, cmap="inferno", vmin=0, vmax=1, alpha=.2 + .55*o)
         for ax,name in zip(axs[0,1:], names): _caption(ax, name)
     return fig
+
+# %% ../nbs/core/05_interpret.ipynb #d47c20fe
+def occlusion_maps(predict, # function from faces (B,3,H,W) to probabilities (B,M,C) in [0,1], as numpy array
+                   x:Tensor, # (1,3,H,W) float, normalised
+                   target:int, # class index
+                   n:int=7 # places across, and down
+                  )->tuple: # (M,H,W) float64 in [0,1]; lowest probability of each map, (M,)
+    "Drop of the log-odds of a class where each place of the face is covered by its mean colour, scaled to 1."
+    h, w = x.shape[-2:]
+    ph, pw = max(1, h//4), max(1, w//4)
+    places = [(round(t), round(l)) for t in np.linspace(0, h, n) for l in np.linspace(0, w, n)] # covers at the edge reach over it
+    stack = F.pad(x, (pw//2, pw - pw//2, ph//2, ph - ph//2)).repeat(1 + len(places), 1, 1, 1)
+    for o, (t, l) in zip(stack[1:], places, strict=True): o[:, t:t + ph, l:l + pw] = x[0].mean((1, 2), keepdim=True)
+    p = np.concatenate([predict(o)[..., target] for o in stack[:, :, ph//2:ph//2 + h, pw//2:pw//2 + w].split(16)]).clip(1e-9, 1 - 1e-9)
+    odds = np.log(p/(1 - p)) # a probability close to 1 hardly moves, its log-odds do
+    drop = torch.as_tensor(np.maximum(odds[0] - odds[1:], 0)).T.reshape(1, -1, n, n)
+    maps = F.interpolate(drop, (h, w), mode="bicubic", align_corners=True)[0].clamp(min=0).numpy()
+    return maps/np.maximum(maps.max((1, 2), keepdims=True), 1e-9), p[1:].min(0)
 
 # %% ../nbs/core/05_interpret.ipynb #c8823269
 def _movement(theta, height, width): # of the face, from the (B,2,3) affine transforms of the STN

@@ -87,32 +87,6 @@ def test_caution_names_classes_that_are_rarely_found(models, monkeypatch): # rec
     assert A.caution(models["PSR"], "fear") == "No test face shows fear: it is not known how often these weights find it."
 
 
-def test_occlusion_maps_lowest_of_all_places(models, face):
-    p = models["PSR"]
-    x = p.batch(p.crop(face)[None])
-    label = p.classes[p.judge(x)[0].argmax()]
-    maps, lowest = A.occlusion_maps(p, x, label)
-    assert maps.shape == (4, 32, 32) and 0 <= maps.min() and maps.max() <= 1
-    k = p.classes.index(label)
-    covered = x.clone()
-    covered[:, :, :4, :4] = x.mean((2, 3), keepdim=True)
-    fused, each = p.judge(covered) # the first of the places, of 8 pixels, around the corner
-    assert (lowest <= np.r_[fused[0,k], each[0,:,k]] + 1e-6).all()
-
-
-def test_occlusion_maps_network_that_sees_one_corner():
-    class Corner: # stands for a Predictor: "yes" by the brightness of the upper left
-        classes = ("yes", "no")
-        def judge(self, x):
-            p = x[:,0,:12,:12].mean((1,2)).sigmoid().double().numpy()
-            fused = np.stack([p, 1 - p], 1)
-            return fused, fused[:,None]
-    x = torch.zeros(1, 3, 48, 48)
-    x[:, :, :12, :12] = 4
-    maps, lowest = A.occlusion_maps(Corner(), x, "yes")
-    assert maps.shape == (2, 48, 48) and maps[0,:12,:12].mean() > 10*maps[0,24:,24:].mean() and lowest[0] < .9
-
-
 def test_inside_steps_of_psr_and_baseline(models, face):
     crops = A.predict_upload(models, face, crop=True).crops[0]
     steps = A.inside(models["PSR"], crops["PSR"])
@@ -124,10 +98,6 @@ def test_inside_steps_of_psr_and_baseline(models, face):
 def test_moved_in_words():
     assert A.moved(SimpleNamespace(rotation=-3.2, zoom=1.08, right=.2, down=-2.1)) == "turned 3° counter-clockwise, enlarged to 108%, moved 2 px up"
     assert A.moved(SimpleNamespace(rotation=.1, zoom=1., right=0., down=0.)) == "not turned, size kept, not moved"
-
-
-def test_percent_never_rounds_to_certainty():
-    assert [A.percent(o) for o in (0, .001, .014, .996, 1)] == ["0%", "<1%", "1%", ">99%", "100%"]
 
 
 def png(width, height): # the head of a PNG, and hardly more: what it unpacks to shall never be made

@@ -405,3 +405,16 @@ def test_stn_effect_at_the_ends():
     assert e["rotation"].isna().all() and e["zoom"].iloc[0] == pytest.approx(1, abs=1e-5)
     assert len(plot_stn(pixels(before), pixels(after), e).axes) == 4
     with pytest.raises(ValueError, match="no STN"): stn_effect(tiny(stn=False), batch())
+
+
+def test_occlusion_maps_lowest_of_all_places():
+    from psr_fer.interpret import occlusion_maps
+    torch.manual_seed(0)
+    model, x = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3*32*32, 4)), torch.randn(1, 3, 32, 32)
+    def predict(o): # two maps: at two temperatures
+        with torch.no_grad(): return torch.stack([model(o).softmax(1), (model(o)/2).softmax(1)], 1).double().numpy()
+    maps, lowest = occlusion_maps(predict, x, 2)
+    assert maps.shape == (2, 32, 32) and 0 <= maps.min() and maps.max() <= 1
+    covered = x.clone()
+    covered[:, :, :4, :4] = x.mean((2, 3), keepdim=True) # the first of the places, of 8 pixels, around the corner
+    assert (lowest <= predict(covered)[0, :, 2] + 1e-6).all()

@@ -67,3 +67,7 @@ def test_annotate_faces_without_bars_adds_no_strip():
     face, im = some_face((0, 0, 96, 96)), Image.new("RGB", (96, 96))
     assert annotate_faces(im, [face], top=0).size == (320, 320) and annotate_faces(im, [face]).size[1] > 320
     assert annotate_faces(im.convert("L"), []).mode == "RGB"
+
+
+def test_percent_never_rounds_to_certainty():
+    assert [A.percent(o) for o in (0, .001, .014, .996, 1)] == ["0%", "<1%", "1%", ">99%", "100%"]

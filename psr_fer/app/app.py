@@ -20,16 +20,15 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
+from ..checkpoints import DEFAULT
 from ..data.synthetic import draw_face
 from ..emotions import class_color
-from ..checkpoints import DEFAULT
-from ..interpret import pixels, shrink_faces, stn_effect
-from ..predict import Predictor, open_image
+from ..interpret import occlusion_maps, pixels, shrink_faces, stn_effect
+from ..predict import Predictor, open_image, percent
 
-__all__ = ["example", "at_sizes", "occlusion_maps", "inside", "read_upload", "make_app", "run_app"]
+__all__ = ["make_app", "run_app"]
 
 MAX_PIXELS, MAX_BYTES = 40_000_000, 15*2**20 # of an upload
 SIZES = (8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224) # pixels, of the curve
@@ -39,39 +38,32 @@ INTRO = """<h1>What does this face express?</h1>
 <p>Drop an image or use the camera. The answer is what people would say they see in the image, not what somebody feels. \
 Images stay on this computer and are deleted when the page ends.</p>"""
 EMPTY = '<div class="empty"><b>No image yet</b>Its faces will be marked here, each with what it seems to express.</div>'
-NO_FACE = ("No face found. Try an image in which a face looks towards the camera; if it is one face already, "
-           'tick "the image is one face".')
-OFFLINE = dict(GRADIO_ANALYTICS_ENABLED="False", GRADIO_RUN_HISTORY="False", GRADIO_SSR_MODE="False", GRADIO_MCP_SERVER="False",
-               HF_HUB_OFFLINE="1")
+NO_FACE = 'No face found. Try an image in which a face looks towards the camera; if it is one face already, tick "the image is one face".'
+OFFLINE = {"HF_HUB_OFFLINE": "1", **{f"GRADIO_{o}": "False" for o in ("ANALYTICS_ENABLED", "RUN_HISTORY", "SSR_MODE", "MCP_SERVER")}}
 
 # ---- an upload and its predictions
 
-def read_upload(path:str|Path # file that was dropped on the page
-               )->Image.Image: # upright RGB
-    "Open an upload; ValueError with one sentence when that is not possible."
+def read_upload(path:str|Path)->Image.Image: # upright RGB; ValueError with one sentence when that is not possible
     file, limit = Path(path), f"million pixels; give one of up to {MAX_PIXELS/1e6:.0f} million."
     if not file.is_file(): raise ValueError("This image was removed after ten minutes; give it again.")
     if (n := file.stat().st_size) > MAX_BYTES:
         raise ValueError(f"This file has {n/2**20:.0f} MB; give an image of up to {MAX_BYTES/2**20:.0f} MB.")
     try:
         with Image.open(file) as im: n = im.width*im.height # from the head of the file: nothing is unpacked yet
-    except Image.DecompressionBombError:
-        raise ValueError(f"This image has more than {2*Image.MAX_IMAGE_PIXELS/1e6:.0f} {limit}") from None
+    except Image.DecompressionBombError: raise ValueError(f"This image has more than {2*Image.MAX_IMAGE_PIXELS/1e6:.0f} {limit}") from None
     except Exception: raise ValueError("This file is not an image that can be read; give a JPEG, PNG or WebP file.") from None
     if n > MAX_PIXELS: raise ValueError(f"This image has {n/1e6:.0f} {limit}")
     try: return open_image(file).convert("RGB")
     except (OSError, ValueError): raise ValueError("This image is damaged and cannot be read; try another copy.") from None
 
-def example()->Image.Image: # RGB
-    "An image with two synthetic faces."
+def example()->Image.Image: # RGB, with two synthetic faces
     im = Image.new("RGB", (720, 420), "#b8c4c8")
     im.paste(draw_face("happiness", size=330, seed=1, yaw=0, rotation=0), (40, 45))
     im.paste(draw_face("surprise", size=210, seed=3, yaw=0, rotation=0), (455, 130))
     return im
 
 def data_url(im:Image.Image, kind:str="PNG")->str: # the page needs no files
-    out = io.BytesIO()
-    im.save(out, kind, quality=88)
+    im.save(out := io.BytesIO(), kind, quality=88)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 @dataclass
@@ -86,8 +78,7 @@ class Upload:
 
     def once(self, what:object, compute:Callable)->object:
         "Result of `compute` for the chosen face, computed on the first call only."
-        key = what, self.chosen
-        if key not in self.cache: self.cache[key] = compute()
+        if (key := (what, self.chosen)) not in self.cache: self.cache[key] = compute()
         return self.cache[key]
 
 def first(predictors:dict)->Predictor: return next(iter(predictors.values()))
@@ -100,9 +91,6 @@ def predict_upload(predictors:dict, image:Image.Image, crop:bool=False)->Upload:
     return Upload(data_url(copy, "JPEG"), image.size, list(faces), crops)
 
 # ---- label, bars and caution
-
-def percent(p:float)->str: # 0% and 100% are never shown for what is only close to them
-    return "<1%" if 0 < p < .005 else ">99%" if .995 <= p < 1 else f"{p:.0%}"
 
 def top(probabilities:dict)->str: return max(probabilities, key=probabilities.get)
 def ranked(probabilities:dict)->list: return sorted(probabilities.items(), key=lambda o: -o[1])
@@ -126,15 +114,11 @@ def caution(predictor:Predictor, label:str)->str: # how far a label of this mode
 def verdict(predictor:Predictor, upload:Upload)->str: # HTML
     face, n, (high, wide) = upload.faces[upload.chosen], len(upload.faces), predictor.size
     left, t, right, bottom = face.box
-    which = f"Face {upload.chosen + 1} of {n}" if n > 1 else "The face"
-    size = f"{which} has {right - left} × {bottom - t} pixels in the image; the network takes {wide} × {high}."
+    size = (f"{f'Face {upload.chosen + 1} of {n}' if n > 1 else 'The face'} has {right - left} × {bottom - t} pixels in the image; "
+            f"the network takes {wide} × {high}.")
     unsure = "" if face.confidence >= .5 else '<p class="unsure">No class has more than half of the probability: the model is not sure.</p>'
     return (f'<p class="verdict" {color(face.label)}>{named(face.label, face.confidence)}</p>{unsure}{bars(face.probabilities)}'
             f'<p class="note">{size} {escape(caution(predictor, face.label))}</p>')
-
-def limits(predictor:Predictor)->str: # HTML
-    rows = "".join(f"<li>{escape(o)}</li>" for o in predictor.card.get("limits") or LIMITS)
-    return f'<details class="limits"><summary>What a label can and cannot say</summary><ul>{rows}</ul></details>'
 
 def annotated_image(upload:Upload)->str: # HTML: boxes are buttons over the image, so their text stays legible on a phone
     (w, h), n, boxes = upload.size, len(upload.faces), []
@@ -157,41 +141,35 @@ def curve_sizes(predictors:dict)->tuple: # pixels, up to what the largest of the
     side = max(min(p.size) for p in predictors.values())
     return *(o for o in SIZES if o < side), side
 
-def at_sizes(predictors:dict, # name -> Predictor; of a single PSR the branches are compared too
-             crops:dict, # name -> (1,H,W) or (3,H,W) uint8
-             sizes:tuple # pixels
-            )->dict: # model or branch -> list over sizes of dict class -> probability
-    "Predictions for the face down- and upsampled to each size: one batch per model."
+def at_sizes(predictors:dict, crops:dict, sizes:tuple)->dict: # model or branch -> per size a dict class -> probability; one batch per model
     out = {}
     for name, p in predictors.items():
         x = p.batch(crops[name][None])
-        fused, each = p.judge(torch.cat([shrink_faces(x, px, (p.mean, p.std)) for px in sizes]))
-        rows = {name: fused}
-        if len(predictors) == 1 and each.shape[1] > 1: rows |= {f"branch {n}": each[:, k] for k, n in enumerate(p.model.branch_names())}
-        out |= {k: [dict(zip(p.classes, o.tolist())) for o in v] for k, v in rows.items()}
+        fused, each = p.predict_proba(torch.cat([shrink_faces(x, px, (p.mean, p.std)) for px in sizes]))
+        rows = {name: fused} # of a single PSR the branches are compared too
+        if len(predictors) == 1 and each.shape[1] > 1: rows |= {f"branch {n}": each[:, k] for k, n in enumerate(p.branch_names)}
+        out |= {k: [dict(zip(p.classes, o.tolist(), strict=True)) for o in v] for k, v in rows.items()}
     return out
 
 def stable_down_to(rows:list, sizes:tuple)->int: # smallest size from which on the class is that of the whole face
-    changed = [px for o, px in zip(rows, sizes) if top(o) != top(rows[-1])]
+    changed = [px for o, px in zip(rows, sizes, strict=True) if top(o) != top(rows[-1])]
     return min(px for px in sizes if not changed or px > changed[-1])
 
 def curve(points:dict, sizes:tuple, label:str, at:int)->str: # SVG: probability of a class over the size; `at` is marked
     def x(px): return 376 - 336*math.log(px/sizes[0])/math.log(sizes[-1]/sizes[0]) # large faces on the left
     def y(p): return 164 - 148*p
+    def text(x, y, s, side="middle"): return f'<text x="{x:.1f}" y="{y}" text-anchor="{side}">{s}</text>'
     ticks = [px for px in sizes if px in (8, 12, 16, 24, 32, 48, 96, 192, sizes[-1])]
-    grid = "".join(f'<line class="grid" x1="40" x2="376" y1="{y(p)}" y2="{y(p)}"/>'
-                   f'<text x="34" y="{y(p) + 4}" text-anchor="end">{p:.0%}</text>' for p in (0, .5, 1))
-    grid += "".join(f'<text x="{x(px):.1f}" y="182" text-anchor="middle">{px}</text>' for px in ticks)
-    lines, said = "", []
-    for k, (name, rows) in enumerate(points.items()):
-        xy = [f"{x(px):.1f},{y(o.get(label, 0)):.1f}" for px, o in zip(sizes, rows)]
-        lines += f'<g class="s{k % 5}"><polyline points="{" ".join(xy)}"/></g>'
-        small, large = (percent(o.get(label, 0)) for o in (rows[0], rows[-1]))
-        said.append(f"{name}: {large} at {sizes[-1]} pixels, {small} at {sizes[0]}")
-    alt = escape(f"Probability of {label} as the face gets smaller. {'; '.join(said)}")
-    return (f'<svg class="curve" viewBox="0 0 390 202" role="img" aria-label="{alt}">{grid}'
-            f'<line class="at" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="12" y2="168"/>{lines}'
-            '<text x="208" y="199" text-anchor="middle">pixels of the face</text></svg>')
+    def line(kind, x1, x2, y1, y2): return f'<line class="{kind}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1}" y2="{y2}"/>'
+    grid = "".join(line("grid", 40, 376, y(p), y(p)) + text(34, y(p) + 4, f"{p:.0%}", "end") for p in (0, .5, 1))
+    grid += "".join(text(x(px), 182, px) for px in ticks)
+    lines = ["".join(f"{x(px):.1f},{y(o.get(label, 0)):.1f} " for px, o in zip(sizes, rows, strict=True)) for rows in points.values()]
+    lines = "".join(f'<g class="s{k % 5}"><polyline points="{o.strip()}"/></g>' for k, o in enumerate(lines))
+    said = "; ".join(f"{name}: {percent(rows[-1].get(label, 0))} at {sizes[-1]} pixels, {percent(rows[0].get(label, 0))} at {sizes[0]}"
+                     for name, rows in points.items())
+    alt = escape(f"Probability of {label} as the face gets smaller. {said}")
+    return (f'<svg class="curve" viewBox="0 0 390 202" role="img" aria-label="{alt}">{grid}{line("at", x(at), x(at), 12, 168)}{lines}'
+            f'{text(208, 199, "pixels of the face")}</svg>')
 
 def smaller(predictors:dict, upload:Upload, px:int)->str: # HTML: each model on the face at `px` pixels, next to all other sizes
     crops, sizes, name = upload.crops[upload.chosen], curve_sizes(predictors), next(iter(predictors))
@@ -212,31 +190,12 @@ def smaller(predictors:dict, upload:Upload, px:int)->str: # HTML: each model on 
 
 # ---- inside the network
 
-def occlusion_maps(predictor:Predictor, # with a PSR or a Baseline
-                   x:torch.Tensor, # (1,3,H,W) float32, normalised
-                   label:str, # one of its classes
-                   n:int=7 # places across, and down
-                  )->tuple: # (1 + n_branches, H, W) float64 in [0,1], fused first; lowest probability per map, (1 + n_branches,)
-    "Drop of the log-odds of a class where each place of the face is covered by its mean colour (Zeiler and Fergus, 2014)."
-    h, w = x.shape[-2:]
-    ph, pw = max(1, h//4), max(1, w//4)
-    places = [(round(t), round(l)) for t in np.linspace(0, h, n) for l in np.linspace(0, w, n)] # covers at the edge reach over it
-    stack = F.pad(x, (pw//2, pw - pw//2, ph//2, ph - ph//2)).repeat(1 + len(places), 1, 1, 1)
-    for o, (t, l) in zip(stack[1:], places): o[:, t:t + ph, l:l + pw] = x[0].mean((1, 2), keepdim=True)
-    parts = [predictor.judge(o) for o in stack[:, :, ph//2:ph//2 + h, pw//2:pw//2 + w].split(16)]
-    p = np.concatenate([np.concatenate([fused[:, None], each], 1) for fused, each in parts]) # (1 + n*n, 1 + n_branches, C)
-    p = p[..., predictor.classes.index(label)].clip(1e-9, 1 - 1e-9)
-    odds = np.log(p/(1 - p)) # a probability close to 1 hardly moves, its log-odds do
-    drop = torch.as_tensor(np.maximum(odds[0] - odds[1:], 0)).T.reshape(1, -1, n, n)
-    maps = F.interpolate(drop, (h, w), mode="bicubic", align_corners=True)[0].clamp(min=0).numpy()
-    return maps/np.maximum(maps.max((1, 2), keepdims=True), 1e-9), p[1:].min(0)
-
-def heat(face:Image.Image, amount:np.ndarray, side:int=192)->Image.Image: # amount: (H,W) in [0,1], over the grey face
-    k = max(1, round(side/min(face.size)))
-    def enlarged(im): return np.asarray(im.resize((face.size[0]*k, face.size[1]*k), Image.Resampling.BICUBIC)).astype(np.float32)/255
-    grey, amount = enlarged(face.convert("L"))[..., None], enlarged(Image.fromarray((amount*255).astype(np.uint8)))
+def heat(face:Image.Image, amount:np.ndarray)->Image.Image: # amount: (H,W) in [0,1], over the grey face
+    size = [o*max(1, round(192/min(face.size))) for o in face.size]
+    both = face.convert("L"), Image.fromarray((amount*255).astype(np.uint8))
+    grey, amount = (np.asarray(o.resize(size, Image.Resampling.BICUBIC))/255 for o in both)
     share = .25 + .5*amount[..., None]
-    return Image.fromarray(((grey*(1 - share) + share*mpl.colormaps["inferno"](amount)[..., :3])*255).astype(np.uint8))
+    return Image.fromarray(((grey[..., None]*(1 - share) + share*mpl.colormaps["inferno"](amount)[..., :3])*255).astype(np.uint8))
 
 def moved(e:object)->str: # row of the table of `stn_effect`, in words
     turned = "mirrored" if np.isnan(e.rotation) else "not turned" if abs(e.rotation) < .5 else (
@@ -246,30 +205,28 @@ def moved(e:object)->str: # row of the table of `stn_effect`, in words
     steps = " and ".join(f"{abs(px):.0f} px {ahead if px > 0 else back}" for px, ahead, back in ways if abs(px) >= .5)
     return f"{turned}, {zoomed}, {f'moved {steps}' if steps else 'not moved'}"
 
-def inside(predictor:Predictor, # with a PSR or a Baseline
-           crop:torch.Tensor # (1,H,W) or (3,H,W) uint8
-          )->list: # of dicts: title, note, images (PIL) and alt (their texts); of a prediction also label and p in [0,1]
-    "What the network did with one face: the face, the STN's, each branch, and where it looked."
+def inside(predictor:Predictor, crop:torch.Tensor)->list: # what the network did with a face (C,H,W) uint8, step by step: dicts for `cards`
     def show(o): # (1,3,H,W) normalised -> PIL
         o = pixels(o, (predictor.mean, predictor.std))[0].clamp(0, 1)*255
         return Image.fromarray(o.round().byte().permute(1, 2, 0).cpu().numpy())
+    def predict(o): return np.concatenate([p.reshape(len(p), -1, p.shape[-1]) for p in predictor.predict_proba(o)], 1) # fused first
     x, model = predictor.batch(crop[None]), predictor.model
-    face, (fused, each) = show(x), predictor.judge(x)
-    label = predictor.classes[fused[0].argmax()]
-    maps, lowest = occlusion_maps(predictor, x, label)
-    def predicted(title, note, image, k, p): # k: which map
+    face, each = show(x), predict(x)[0]
+    label = predictor.classes[each[0].argmax()]
+    maps, lowest = occlusion_maps(predict, x, each[0].argmax())
+    def predicted(title, note, image, k): # k: which map
         speaks = f"no place speaks for {label}"
         if maps[k].max() > 0: speaks = f"covering the brightest place leaves {label} {percent(lowest[k])}"
         return dict(title=title, note=f"{note}; {speaks}", images=[image, heat(face, maps[k])],
-                    alt=["what it sees", f"where it looked for {label}"], label=predictor.classes[p.argmax()], p=float(p.max()))
-    steps = [predicted("The face", f"{x.shape[-1]} px, as the network takes it", face, 0, fused[0])]
+                    alt=["what it sees", f"where it looked for {label}"], label=predictor.classes[each[k].argmax()], p=float(each[k].max()))
+    steps = [predicted("The face", f"{x.shape[-1]} px, as the network takes it", face, 0)]
     if not hasattr(model, "branch_names"): return steps # a baseline
     if model.stn is not None:
         _, after, effect = stn_effect(model, x)
         steps.append(dict(title="After the STN", note=moved(effect.iloc[0]), images=[face, show(after)], alt=["before", "after"]))
     with torch.no_grad(): seen = model.images(x)
-    for k, ((name, weight), im, p) in enumerate(zip(model.fusion_weights().items(), seen, each[0]), 1):
-        steps.append(predicted(f"Branch {name}", f"{im.shape[-1]} px, weight {weight:.0%}", show(im), k, p))
+    for k, ((name, weight), im) in enumerate(zip(model.fusion_weights().items(), seen, strict=True), 1):
+        steps.append(predicted(f"Branch {name}", f"{im.shape[-1]} px, weight {weight:.0%}", show(im), k))
     return steps
 
 def figure(title:str, im:Image.Image, text:str)->str: # HTML
@@ -279,7 +236,7 @@ def figure(title:str, im:Image.Image, text:str)->str: # HTML
 
 def cards(steps:list)->str: # HTML of `inside`, the branches in a row of their own
     def card(o):
-        images = "".join(figure(o["title"], im, text) for im, text in zip(o["images"], o["alt"]))
+        images = "".join(figure(o["title"], im, text) for im, text in zip(o["images"], o["alt"], strict=True))
         said = f'<p class="says" {color(o["label"])}><i></i>says {named(o["label"], o["p"])}</p>' if "label" in o else ""
         return f'<li><h3>{escape(o["title"])}</h3><div class="pair">{images}</div>{said}<p class="note">{escape(o["note"])}</p></li>'
     rows = [[o for o in steps if o["title"].startswith("Branch ") == b] for b in (False, True)]
@@ -296,8 +253,7 @@ def handlers(gr:object, predictors:dict)->tuple: # functions of the page's event
         if path is None: return [gr.skip()]*9 # a bad file was taken away; `clear` answers when the image is removed
         try: o = predict_upload(predictors, read_upload(path), crop)
         except (ValueError, OSError, ImportError) as e: return clear(message(str(e), True))
-        n = len(o.faces)
-        if not n: return clear(message(NO_FACE, True), annotated_image(o), o, gr.skip())
+        if not (n := len(o.faces)): return clear(message(NO_FACE, True), annotated_image(o), o, gr.skip())
         say = message("1 face found." if n == 1 else f"{n} faces found; choose one in the image or below.")
         names = [(f"{i + 1}: {f.label} {percent(f.confidence)}", i) for i, f in enumerate(o.faces)]
         marked, text, small = shown(o, px)
@@ -309,29 +265,26 @@ def handlers(gr:object, predictors:dict)->tuple: # functions of the page's event
     def resize(o, px): return smaller(predictors, o, px) if o and o.faces else ""
     def look(o): # -> cards
         if not (o and o.faces): return ""
-        crop = o.crops[o.chosen][next(iter(predictors))]
-        return o.once("inside", lambda: cards(inside(first(predictors), crop)))
+        return o.once("inside", lambda: cards(inside(first(predictors), o.crops[o.chosen][next(iter(predictors))])))
     return show, clear, choose, resize, look
-
-def image_input(gr:object)->object: # passes the file on as it is; gradio's own would unpack any image, however large
-    # a `class` statement would make gradio write a file next to this module; an attribute of the instance is lost when gradio rebuilds it
-    kind = ABCMeta.__new__(type(gr.Image), "Image", (gr.Image,), dict(preprocess=lambda self, o: o.path if o else None))
-    return kind(label="Image", type="filepath", sources=["upload", "webcam", "clipboard"], height=260, elem_id="given", buttons=[],
-                placeholder="Drop an image here, or click to choose one")
 
 def make_app(predictors:dict # name -> Predictor; the first one detects and predicts, all are compared at smaller sizes
             )->object: # gradio Blocks
     "The page, ready to launch."
     import gradio as gr
     show, clear, choose, resize, look = handlers(gr, predictors)
+    # passes the file on as it is: gradio would unpack any image, however large. A `class` statement would make gradio write a file here
+    kind = ABCMeta.__new__(type(gr.Image), "Image", (gr.Image,), dict(preprocess=lambda self, o: o.path if o else None))
     hidden, minimal, last = dict(show_progress="hidden"), dict(show_progress="minimal"), dict(trigger_mode="always_last")
     side, part = curve_sizes(predictors)[-1], dict(min_width=300, elem_classes="part")
+    limits = "".join(f"<li>{escape(o)}</li>" for o in first(predictors).card.get("limits") or LIMITS)
     with gr.Blocks(title="psr_fer", analytics_enabled=False, delete_cache=(60, 600)) as app:
         upload = gr.State(None, time_to_live=3600)
         gr.HTML(INTRO, elem_id="intro")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                given = image_input(gr)
+                given = kind(label="Image", type="filepath", sources=["upload", "webcam", "clipboard"], height=260, elem_id="given",
+                             buttons=[], placeholder="Drop an image here, or click to choose one")
                 crop = gr.Checkbox(label="the image is one face, cut out already", container=False, elem_id="crop")
                 try_it = gr.Button("Try a synthetic example", size="sm", elem_id="example")
             with gr.Column(scale=3, min_width=300): say, marked = gr.HTML(elem_id="say"), gr.HTML(EMPTY, elem_id="marked")
@@ -341,7 +294,7 @@ def make_app(predictors:dict # name -> Predictor; the first one detects and pred
                 with gr.Column(**part):
                     gr.HTML("<h2>Expression</h2>")
                     text = gr.HTML(elem_id="shown")
-                    gr.HTML(limits(first(predictors)))
+                    gr.HTML(f'<details class="limits"><summary>What a label can and cannot say</summary><ul>{limits}</ul></details>')
                 with gr.Column(**part):
                     gr.HTML("<h2>Smaller and smaller</h2>")
                     px = gr.Slider(SIZES[0], side, side//2, step=1, label="Pixels of the face", elem_id="px")
@@ -363,29 +316,25 @@ def port_problem(port:int)->str: # one sentence; empty where the page can have i
         try: s.bind(("127.0.0.1", port))
         except OSError as e:
             s.bind(("127.0.0.1", 0))
-            free = s.getsockname()[1]
             why = "may not be used by this user" if isinstance(e, PermissionError) else "is taken by another program"
-            return f"port {port} {why}; port {free} is free: give --port {free}."
+            return f"port {port} {why}; port {(free := s.getsockname()[1])} is free: give --port {free}."
     return ""
 
 def launch(app:object, folder:Path, port:int, open_browser:bool)->None: # serve; `app.close()` removes the folder of uploads
     import gradio as gr
-    theme = gr.themes.Soft(primary_hue="blue", secondary_hue="blue",
-                           font=["Segoe UI", "Roboto", "sans-serif"], font_mono=["monospace"]) # no fonts from elsewhere
-    stop = app.close
+    fonts, stop = dict(font=["Segoe UI", "Roboto", "sans-serif"], font_mono=["monospace"]), app.close # no fonts from elsewhere
     def close(*args, **kwargs):
         try: stop(verbose=False)
         finally: shutil.rmtree(folder, ignore_errors=True)
     app.close = close
     app.launch(server_name="127.0.0.1", server_port=port, inbrowser=open_browser, prevent_thread_lock=True, quiet=True, share=False,
-               max_file_size=MAX_BYTES, enable_monitoring=False, footer_links=[], theme=theme,
-               css_paths=Path(__file__).with_name("style.css"))
+               max_file_size=MAX_BYTES, enable_monitoring=False, footer_links=[], css_paths=Path(__file__).with_name("style.css"),
+               theme=gr.themes.Soft(primary_hue="blue", secondary_hue="blue", **fonts))
 
 def wait(app:object)->None: # until Ctrl-C, a signal, or the end of the terminal
     def end(*_): raise KeyboardInterrupt
-    if threading.current_thread() is threading.main_thread():
-        for o in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, o): signal.signal(getattr(signal, o), end)
+    for o in ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ():
+        if hasattr(signal, o): signal.signal(getattr(signal, o), end)
     app.block_thread()
 
 def bundled_baseline(folder:Path=DEFAULT.parent)->Path|None: # None where the package has none
