@@ -484,7 +484,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'psr_fer.data.table._size_in': ('data.table.html#_size_in', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table._splits_of': ('data.table.html#_splits_of', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table._squished': ('data.table.html#_squished', 'psr_fer/data/table.py'),
-                                    'psr_fer.data.table._stored': ('data.table.html#_stored', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table._varies': ('data.table.html#_varies', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table.by_split': ('data.table.html#by_split', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table.check_images': ('data.table.html#check_images', 'psr_fer/data/table.py'),

@@ -7,13 +7,13 @@ __all__ = ['SPLITS', 'COLUMNS', 'BOX', 'MEMORY', 'Problem', 'DataError', 'settle
            'finish_table', 'class_counts', 'label_prior', 'PixelCache', 'by_split', 'FERBlock', 'dls_from_table']
 
 # %% ../../nbs/01_data.table.ipynb #eeb0e1df
-import hashlib, io, math, mmap, os, shutil, tempfile, weakref
+import hashlib, math, mmap, os, shutil, tempfile, weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from PIL import Image, ImageOps
+from PIL import Image
 from fastcore.foundation import L
 from fasttransform import Transform, ItemTransform, DisplayedTransform
 from fastai.data.all import Category, CategoryMap, DataBlock, DataLoaders, IntToFloatTensor, TensorCategory, TfmdDL, ToTensor, TransformBlock
@@ -25,6 +25,7 @@ from fastai.vision.core import PILImage, TensorImage
 from fastai.vision.data import get_grid
 from ..augment import FERAugment, augmentation, imagenet_normalize
 from ..emotions import EMOTIONS
+from ..predict.images import open_image
 
 # %% ../../nbs/01_data.table.ipynb #ad5ed0b1
 SPLITS = ("train", "valid", "test")
@@ -77,24 +78,17 @@ def _pixel_rows(csv): # fer2013.csv: 48x48 grey values in one cell, separated by
     rows = [np.array(o.split(), dtype=np.int64) if isinstance(o, str) else np.zeros(0, np.int64) for o in d]
     return [o.astype(np.uint8).reshape(48,48) if o.size == 48*48 and o.min() >= 0 and o.max() <= 255 else None for o in rows]
 
-def _stored(root, source): # the image as it is stored
-    if isinstance(source, Image.Image): return source
-    if isinstance(source, (np.ndarray, torch.Tensor)): return PILImage.create(source)
-    if isinstance(source, bytes): return Image.open(io.BytesIO(source))
-    file, _, row = str(source).partition("::")
-    return _pixel_face(Path(root)/file, int(row)) if row else Image.open(Path(root)/file)
-
 def open_face(root, # data folder; "" for paths that are not relative to one
               path, # image relative to `root` ("file.csv::17": row 17, from 0, of a table of pixels), bytes, array, tensor or PIL image
               box=None # (left, top, right, bottom) in pixels, or None for the whole image
              )->Image.Image: # mode "L" for grey, else "RGB"; turned upright as EXIF says, cropped
     "Open one image; OSError with one sentence when it cannot be read."
     try:
-        im = _stored(root, path)
-        if im.getexif().get(274, 1) != 1: im = ImageOps.exif_transpose(im) # 274: orientation
-        if box is not None and not any(pd.isna(o) for o in box): im = im.crop(tuple(int(o) for o in box))
-        return im.convert("L" if im.mode in ("L","1","I;16","LA") else "RGB")
-    except Exception as e: # Pillow raises many kinds for broken files
+        file, _, row = str(path).partition("::") if isinstance(path, (str, Path)) else ("", "", "")
+        if isinstance(path, torch.Tensor): path = PILImage.create(path) # fastai's rule: (H,W,3)
+        im = _pixel_face(Path(root)/file, int(row)) if row else open_image(Path(root)/file if file else path)
+        return im if box is None or any(pd.isna(o) for o in box) else im.crop(tuple(int(o) for o in box))
+    except (OSError, ValueError) as e:
         name = path if isinstance(path, (str, Path)) else f"this {type(path).__name__}"
         raise OSError(f"{name} cannot be read ({e}); check the data with `psr-fer data`, "
                       "or leave bad files out with --skip-bad (skip_bad=True).") from e
