@@ -17,17 +17,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from matplotlib import cbook
 from PIL import Image
 
 import psr_fer
-from psr_fer.predict import predictor as P
 from psr_fer.checkpoints import save_model
 from psr_fer.data.ferplus import ferplus_dls
 from psr_fer.data.synthetic import draw_face
 from psr_fer.emotions import EMOTIONS
 from psr_fer.models.psr import PSR, Baseline
-from psr_fer.predict import HaarDetector, Predictor, annotate_faces, open_image, predict_paths
+from psr_fer.predict import predictor as P
+from psr_fer.predict import Predictor, annotate_faces, open_image, predict_paths
 
 cv2 = pytest.importorskip("cv2")
 CLASSES = EMOTIONS[::-1] # not the usual order: names must follow the weights

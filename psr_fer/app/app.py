@@ -2,26 +2,14 @@
 
 Functions that know nothing of a browser come first; `make_app` and `run_app` need gradio (`pip install "psr_fer[app]"`).
 """
-import base64
-import io
-import math
-import os
-import shutil
-import signal
-import socket
-import tempfile
-import threading
+import base64, io, math, os, shutil, signal, socket, tempfile, threading
 from abc import ABCMeta
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-
-import matplotlib as mpl
-import numpy as np
-import torch
+import matplotlib as mpl, numpy as np, torch
 from PIL import Image
-
 from ..checkpoints import DEFAULT
 from ..data.synthetic import draw_face
 from ..emotions import class_color
@@ -42,7 +30,6 @@ NO_FACE = 'No face found. Try an image in which a face looks towards the camera;
 OFFLINE = {"HF_HUB_OFFLINE": "1", **{f"GRADIO_{o}": "False" for o in ("ANALYTICS_ENABLED", "RUN_HISTORY", "SSR_MODE", "MCP_SERVER")}}
 
 # ---- an upload and its predictions
-
 def read_upload(path:str|Path)->Image.Image: # upright RGB; ValueError with one sentence when that is not possible
     file, limit = Path(path), f"million pixels; give one of up to {MAX_PIXELS/1e6:.0f} million."
     if not file.is_file(): raise ValueError("This image was removed after ten minutes; give it again.")
@@ -91,7 +78,6 @@ def predict_upload(predictors:dict, image:Image.Image, crop:bool=False)->Upload:
     return Upload(data_url(copy, "JPEG"), image.size, list(faces), crops)
 
 # ---- label, bars and caution
-
 def top(probabilities:dict)->str: return max(probabilities, key=probabilities.get)
 def ranked(probabilities:dict)->list: return sorted(probabilities.items(), key=lambda o: -o[1])
 def color(label:str)->str: return f'style="--c:{class_color(label)}"' # for the style sheet
@@ -136,7 +122,6 @@ def annotated_image(upload:Upload)->str: # HTML: boxes are buttons over the imag
             f'{"".join(boxes)}</div>')
 
 # ---- smaller and smaller
-
 def curve_sizes(predictors:dict)->tuple: # pixels, up to what the largest of the networks takes
     side = max(min(p.size) for p in predictors.values())
     return *(o for o in SIZES if o < side), side
@@ -189,7 +174,6 @@ def smaller(predictors:dict, upload:Upload, px:int)->str: # HTML: each model on 
             f'Probability of <b>{escape(label)}</b></p>{curve(points, sizes, label, px)}<p class="note">{escape(said)}.</p>')
 
 # ---- inside the network
-
 def heat(face:Image.Image, amount:np.ndarray)->Image.Image: # amount: (H,W) in [0,1], over the grey face
     size = [o*max(1, round(192/min(face.size))) for o in face.size]
     both = face.convert("L"), Image.fromarray((amount*255).astype(np.uint8))
@@ -243,7 +227,6 @@ def cards(steps:list)->str: # HTML of `inside`, the branches in a row of their o
     return "".join(f'<ol class="cards">{"".join(map(card, o))}</ol>' for o in rows if o)
 
 # ---- the page
-
 def handlers(gr:object, predictors:dict)->tuple: # functions of the page's events
     def message(text, wrong=False): return f'<p role="status" class="{"wrong" if wrong else "well"}">{escape(text)}</p>'
     def shown(o, px): return annotated_image(o), verdict(first(predictors), o), smaller(predictors, o, px)

@@ -6,7 +6,7 @@
 __all__ = ['NO_FACE', 'TABLES', 'COLUMNS', 'SHOWN', 'Face', 'Picture', 'branch_names', 'Predictor', 'check_out', 'save_results',
            'faces_table', 'predict_paths']
 
-# %% ../../nbs/predict/03_predictor.ipynb #53076b1a
+# %% ../../nbs/predict/03_predictor.ipynb #68886192
 import io, json, math, os, signal, sys, threading, time as clock
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 from ..checkpoints import DEFAULT, check_writable, checkpoint_files, load_model, write_whole
@@ -22,6 +23,7 @@ from ..emotions import class_color
 from .annotate import annotate_faces, percent
 from .detect import check_detector, find_boxes, get_detector
 from .images import ANNOTATED, check_inputs, is_camera, is_folder, is_url, is_video, open_image, several, sources
+if TYPE_CHECKING: import torch # at run time when the first `Predictor` is made
 
 # %% ../../nbs/predict/03_predictor.ipynb #5e9dc9f2
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Picture(list):
         at = "" if self.time is None else f" at {self.time:.2f} s"
         return f"<Picture {self.source}{at}: {self.error or self.note or ', '.join(map(str, self))}>"
 
-# %% ../../nbs/predict/03_predictor.ipynb #13e5de5c
+# %% ../../nbs/predict/03_predictor.ipynb #47ca2f2f
 NO_FACE = "no face found; if this is a cropped face already, use detect=False (--no-detect)"
 
 def branch_names(model:object # PSR or Baseline
@@ -77,8 +79,8 @@ class Predictor:
         if bs < 1: raise ValueError(f"bs must be 1 or more, got {bs}.")
         self.detector, self.bs, self.allow_urls = check_detector(detector), bs, allow_urls
         if weights is None and not DEFAULT.is_file():
-            raise FileNotFoundError("this psr_fer comes without weights; give the folder of a run, made by `psr-fer train` or `psr-fer demo`: "
-                                    "Predictor('runs/NAME') (--weights runs/NAME).")
+            raise FileNotFoundError("this psr_fer comes without weights; give the folder of a run: Predictor('runs/NAME') "
+                                    "(--weights runs/NAME), made by `psr-fer train` or `psr-fer demo`.")
         self.model, self.about = load_model(weights or DEFAULT)
         best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         self.device = torch.device(device or best)
@@ -96,24 +98,20 @@ class Predictor:
         takes = f"{self.about['model']} {self.size[0]} px{', grey' if self.grey else ''}"
         return f"Predictor({takes}, {', '.join(self.classes)}; on {self.device})"
 
-    def crop(self, image:Image.Image, # upright
-             box:tuple|None=None # (left, top, right, bottom), pixels; None for all of it
-            )->"torch.Tensor": # (1,H,W) or (3,H,W) uint8
-        "A face as the network takes it, exactly as training decodes it."
+    def crop(self, image:Image.Image, box:tuple|None=None)->"torch.Tensor": # (1,H,W) or (3,H,W) uint8
+        "A face of an upright image as the network takes it, exactly as training decodes it; box: (left, top, right, bottom), None: all."
         import torch
         im = (image if box is None else image.crop(box)).convert("L" if self.grey else "RGB")
         if im.size[::-1] != self.size: im = im.resize(self.size[::-1], Image.Resampling.BILINEAR)
         a = np.asarray(im)
         return torch.from_numpy((a[None] if a.ndim == 2 else a.transpose(2, 0, 1)).copy())
 
-    def batch(self, crops:"torch.Tensor" # (B,1,H,W) or (B,3,H,W) uint8
-             )->"torch.Tensor": # (B,3,H,W) float32, normalised, on the model's device
-        "Cropped faces as a normalised batch; grey becomes three channels."
+    def batch(self, crops:"torch.Tensor")->"torch.Tensor": # (B,3,H,W) float32, normalised, on the model's device
+        "Cropped faces, (B,1,H,W) or (B,3,H,W) uint8, as a normalised batch; grey becomes three channels."
         return (crops.to(self.device).float()/255 - self.mean)/self.std
 
-    def predict_proba(self, x:"torch.Tensor" # (B,3,H,W) float32, normalised; see `batch`
-                     )->tuple: # (B,C) fused and (B,n_branches,C) per branch, float64 numpy arrays in [0,1]
-        "Calibrated probabilities of normalised faces; the branches get the same temperature."
+    def predict_proba(self, x:"torch.Tensor")->tuple: # (B,C) fused and (B,n_branches,C) per branch, float64 numpy arrays in [0,1]
+        "Calibrated probabilities of normalised faces, see `batch`; the branches get the same temperature."
         import torch
         from psr_fer.models.psr import fuse_scores, raw_scores
         with torch.no_grad():
@@ -122,8 +120,8 @@ class Predictor:
             return tuple((o.double().cpu()/self.temperature).softmax(-1).numpy() for o in both)
     judge = predict_proba # old name
 
-    def probabilities(self, crops:"torch.Tensor")->tuple:
-        "`predict_proba` of cropped faces (B,1,H,W) or (B,3,H,W), uint8."
+    def probabilities(self, crops:"torch.Tensor")->tuple: # as `predict_proba`
+        "Calibrated probabilities of cropped faces, (B,1,H,W) or (B,3,H,W) uint8."
         return self.predict_proba(self.batch(crops))
 
     def predict(self, images:object, # path, folder, video, bytes, PIL image, array, tensor, or a list or generator of these
@@ -186,7 +184,7 @@ class Predictor:
                 p.append(Face(box, self.classes[fused.argmax()], named(fused), by_branch, p.source, p.time))
             yield p
 
-# %% ../../nbs/predict/03_predictor.ipynb #3dfa9211
+# %% ../../nbs/predict/03_predictor.ipynb #2411b5b5
 TABLES = (".csv", ".json", ".parquet") # formats of results
 COLUMNS = ("source", "time", "left", "top", "right", "bottom", "label", "note") # then one per class
 
@@ -213,7 +211,9 @@ def _convert(part, kind, columns): # a file with one JSON record per line to the
     if kind == ".csv": table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n")
     else: table.to_parquet(part, index=False)
 
-def check_out(out:str|Path)->Path: # the same; raises if results cannot be written there, before any work is done
+def check_out(out:str|Path # results file to come
+             )->Path: # the same
+    "Raise if results cannot be written there, before any work is done."
     out = Path(out)
     if out.suffix.lower() not in TABLES: raise ValueError(f"results go to a .csv, .json or .parquet file, got {out.name}.")
     if out.is_dir(): raise ValueError(f"{out} is a folder; name a file.")
@@ -222,7 +222,6 @@ def check_out(out:str|Path)->Path: # the same; raises if results cannot be writt
     check_writable(out.parent)
     return out
 
-# %% ../../nbs/predict/03_predictor.ipynb #9df2c2f5
 def save_results(out:str|Path, # .csv, .json or .parquet file
                  pictures:Iterator[Picture], # written as they come, to a hidden file next to `out`
                  classes:tuple, # class names, in the order of the columns
@@ -234,17 +233,17 @@ def save_results(out:str|Path, # .csv, .json or .parquet file
     part = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         with open(part, "w", encoding="utf-8") as f:
-            for n, p in enumerate(pictures, 1):
+            for p in pictures:
                 f.write(json.dumps(_record(p)) + "\n")
                 f.flush()
-                read += not p.error
+                n, read = n + 1, read + (not p.error)
     finally:
         if read or not n:
             _convert(part, out.suffix.lower(), [*COLUMNS, *classes, *(f"branch.{b}.{c}" for b in branches for c in classes)])
             os.replace(part, out)
         else: part.unlink()
 
-# %% ../../nbs/predict/03_predictor.ipynb #97f358a8
+# %% ../../nbs/predict/03_predictor.ipynb #40442f1b
 SHOWN = 30 # images in the table of a terminal
 
 def faces_table(pictures:list, # of `Picture`
@@ -269,7 +268,7 @@ def faces_table(pictures:list, # of `Picture`
             (left, top, right, bottom), then = o.box, Counter(o.probabilities).most_common(3)[1:]
             add(name, f"{right - left} x {bottom - top}", f"{left}, {top}", Text(o.label, f"bold {class_color(o.label)}"),
                 percent(o.confidence), ", ".join(f"{k} {percent(v)}" for k, v in then))
-    codes = dict(force_terminal=True) if color else dict(color_system=None)
+    codes = dict(force_terminal=True) if color else dict(color_system=None, force_jupyter=False)
     console = Console(file=io.StringIO(), width=max(width, 50), highlight=False, **codes) # numbers are never cut
     console.print(table)
     return "\n".join(o.rstrip() for o in console.file.getvalue().splitlines())
