@@ -27,7 +27,7 @@ def test_ece_by_hand():
 
 
 @pytest.mark.parametrize("call,words", [
-    (lambda: fit_temperature([[0.,1.]], [2]), "class numbers from 0 to 1"),
+    (lambda: fit_temperature([[0.,1.]], [2]), "class indices from 0 to 1"),
     (lambda: fit_temperature([0.,1.], [1]), r"needs \(N,C\) numbers"),
     (lambda: fit_temperature([[np.nan,1.]], [1]), "none of them NaN"),
     (lambda: ece([[-1.,-2.]], [0]), "take exp of log-probabilities"),
