@@ -904,6 +904,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor._rows': ( 'predict/predictor.html#_rows',
                                                                                 'psr_fer/predict/predictor.py'),
+                                           'psr_fer.predict.predictor._save_annotated': ( 'predict/predictor.html#_save_annotated',
+                                                                                          'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor._utf8': ( 'predict/predictor.html#_utf8',
                                                                                 'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor.branch_names': ( 'predict/predictor.html#branch_names',

@@ -301,6 +301,7 @@ def predict(
     with _stoppable():
         done = predict_paths(paths, weights, out, draw, detect=not no_detect, every=every, video=video, bs=batch_size, allow_urls=urls, say=_say,
                              branches=branches, detector=detector)
+    if done["stopped"]: raise typer.Exit(130) # by Ctrl-C; what was read has been written
     if done["broken"] and not done["pictures"]: raise typer.Exit(2) # nothing could be read
 
 # %% ../nbs/50_cli.ipynb #a2b01296

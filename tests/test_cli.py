@@ -51,8 +51,8 @@ PREDICT = [
     (("predict", FILE, "--draw", FILE), "is a file, so that nothing can be written below it"),
     (("predict", FILE, "--weights", "nowhere"), "is not there; a checkpoint is"),
     (("predict", "https://example.com/a.png"), "or --urls on the command line"),
-    (("predict", "."), "holds no picture"),
-    (("predict", ""), "the name of a picture is empty"),
+    (("predict", "."), "holds no image"),
+    (("predict", ""), "the name of an image is empty"),
 ]
 
 
@@ -146,5 +146,5 @@ def test_predict_with_broken_pictures_and_branches(psr_fer, tmp_path):
     t = pd.read_csv(tmp_path/"r.csv")
     assert code == 0 and t["source"].tolist() == ["a.jpg","b.png"]
     assert t["note"].notna().tolist() == [True, False] and t["label"][1] in out
-    assert t.filter(like="branch.super-resolved.").loc[1].sum() == pytest.approx(1, abs=1e-5)
+    assert t.filter(like="branch.SR x2.").loc[1].sum() == pytest.approx(1, abs=1e-5)
     assert "each branch alone agrees with the result" in out

@@ -6,7 +6,7 @@
 __all__ = ['NO_FACE', 'TABLES', 'COLUMNS', 'SHOWN', 'Face', 'Picture', 'branch_names', 'Predictor', 'check_out', 'save_results',
            'faces_table', 'predict_paths']
 
-# %% ../../nbs/predict/03_predictor.ipynb #68886192
+# %% ../../nbs/predict/03_predictor.ipynb #d4195d14
 import io, json, math, os, signal, sys, threading, time as clock
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
-from ..checkpoints import DEFAULT, check_writable, checkpoint_files, load_model, write_whole
+from ..checkpoints import DEFAULT, atomic_write, check_writable, checkpoint_files, load_model
 from ..emotions import class_color
 from .annotate import annotate_faces, percent
 from .detect import check_detector, find_boxes, get_detector
@@ -273,7 +273,7 @@ def faces_table(pictures:list, # of `Picture`
     console.print(table)
     return "\n".join(o.rstrip() for o in console.file.getvalue().splitlines())
 
-# %% ../../nbs/predict/03_predictor.ipynb #5e199b58
+# %% ../../nbs/predict/03_predictor.ipynb #42dddb62
 def check_request(paths:list, weights:str|Path|None=None, out:str|Path|None=None, draw:str|Path|None=None, video:bool=False,
                   allow_urls:bool=False)->None: # raises for a request of `predict_paths` that cannot work
     if out: check_out(out)
@@ -285,6 +285,8 @@ def _annotated_name(p, used): # clashes neither with another image nor with a ph
     base = Path(_utf8(p.source)).stem.lstrip("#").encode()[:200].decode(errors="ignore") + ("" if p.time is None else f"-{p.time:08.2f}s")
     used.add(name := next(o for i in count() if (o := f"{base}{f'-{i}' if i else ''}{ANNOTATED}") not in used))
     return name
+
+def _save_annotated(image, faces, path): annotate_faces(image, faces).save(path, "JPEG", quality=92)
 
 def _n(k, word): return f"{k:,} {word}{'' if k == 1 else 's'}"
 
@@ -333,7 +335,7 @@ class _Report: # what is reported at the end
         if out: yield f"results: {out}" if n["images"] else f"nothing could be read, so {out} was not written"
         if draw and n["faces"]: yield f"annotated images: {draw}"
 
-# %% ../../nbs/predict/03_predictor.ipynb #089578ac
+# %% ../../nbs/predict/03_predictor.ipynb #f3db8f8a
 def predict_paths(paths:object, # file, folder, video, "webcam", URL, or a list of them
                   weights:"str|Path|Predictor|None"=None, # run folder, checkpoint or `Predictor`; None: the bundled weights
                   out:str|Path|None=None, # .csv, .json or .parquet file for the results
@@ -359,13 +361,12 @@ def predict_paths(paths:object, # file, folder, video, "webcam", URL, or a list 
         items, last = report.until_stopped(sources(paths, every, video, report.left_out)), None
         for p in predictor._stream(items, detect, False, branches, bool(draw)):
             report.add(p)
-            if draw and p: write_whole(Path(draw)/_annotated_name(p, used), partial(annotate_to, p.image, list(p)))
+            if draw and p: atomic_write(Path(draw)/_annotated_name(p, used), partial(_save_annotated, p.image, list(p)))
             p.image = None # the report holds on to the first pictures, not to their pixels
             if live and not p.error and [o.label for o in p] != last:
                 live(f"{p.time:8.2f} s  {', '.join(f'{o.label} {percent(o.confidence)}' for o in p) or 'no face'}")
                 last = [o.label for o in p]
             yield p
-    def annotate_to(image, faces, path): annotate_faces(image, faces).save(path, "JPEG", quality=92)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     columns = "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
