@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from psr_fer.bench import PlainPSR, machine
+from model import Plain, machine  # benchmarks/model.py
 from psr_fer.checkpoints import checkpoint_files, load_model
 from psr_fer.export import METHODS, ExportModel, dataset_faces, export_model, quantize, runner
 
@@ -61,7 +61,7 @@ def compare_run(run, data, folder, n=320, **kwargs): # the table of the docstrin
     small = quantize(file, dataset_faces(about, data, "valid", n)[0], Path(folder)/"export.int8.onnx")
     files = {}
     if about["model"] == "PSR":
-        plain = ExportModel(PlainPSR(model), about, fold=False).eval()
+        plain = ExportModel(Plain(model), about, fold=False).eval()
         files["PyTorch, branch by branch"] = weights, torch.no_grad()(lambda x: plain(torch.from_numpy(np.ascontiguousarray(x))).numpy())
     files |= {"PyTorch": (weights, runner(run, fold=False)), "PyTorch, folded": (weights, runner(run)),
               "ONNX": (file, runner(file)), "ONNX int8": (small, runner(small))}
@@ -94,7 +94,7 @@ def main(args=None):
     with tempfile.TemporaryDirectory() as d:
         table = compare_methods(a.run, a.data, d, a.n) if a.methods else compare_run(a.run, a.data, d, a.n, seconds=a.seconds)
     print(table.round(3).to_string())
-    if a.out: table.rename_axis("variant").reset_index().assign(run=a.run, machine=machine("cpu")).to_csv(a.out, index=False)
+    if a.out: table.rename_axis("variant").reset_index().assign(run=a.run, machine=machine(torch.device("cpu"))).to_csv(a.out, index=False)
 
 
 if __name__ == "__main__": main()

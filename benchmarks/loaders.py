@@ -1,6 +1,7 @@
 """Faces per second of the cached loaders and of plain fastai on the same files: python benchmarks/loaders.py --data FERPLUS [--size 96] [--bs 64] [--faces 4096]"""
 import argparse
 import time
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -35,7 +36,7 @@ def main():
     p.add_argument("--data", required=True)
     for o, v in dict(size=96, bs=64, faces=4096, rounds=3).items(): p.add_argument(f"--{o}", type=int, default=v)
     a = p.parse_args()
-    table = read_dataset(a.data)
+    table = read_dataset(a.data, labels="fer2013new.csv" if (Path(a.data)/"fer2013new.csv").exists() else "label.csv")
     attrs, root = dict(table.attrs), table.attrs["root"]
     train = table[table["split"] == "train"]
     some = pd.concat([train.sample(min(a.faces, len(train)), random_state=0), table[table["split"] == "valid"].head(a.bs)]).reset_index(drop=True)

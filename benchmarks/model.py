@@ -31,6 +31,12 @@ class Plain(nn.Module):
         return scores if self.training else m.fuse(scores)
 
 
+def machine(device) -> str:
+    "What is measured on."
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{name}; torch {torch.__version__}"
+
+
 def gflop(model, size, train, device):  # per image
     x = torch.randn(2, 3, size, size, device=device)
     with FlopCounterMode(display=False) as c:
@@ -70,8 +76,8 @@ def main():
     p.add_argument("--out", help="CSV file")
     a = p.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-    print(f"{name}; torch {torch.__version__}")
+    name = machine(device)
+    print(name)
     rows = []
     for size in a.sizes:
         for kstep in a.ksteps:

@@ -7,7 +7,7 @@ __all__ = ['epoch_seed', 'seed_all', 'random_state', 'set_random_state', 'unwrap
 
 # %% ../nbs/core/08_callbacks.ipynb #b3da4efa
 import copy, hashlib, io, random, signal, sys, threading, time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import numpy as np, torch
 from torch import nn
@@ -47,7 +47,9 @@ def set_random_state(s:dict # what `random_state` returned
     random.setstate(s["python"])
     if "cuda" in s: torch.cuda.set_rng_state_all(s["cuda"])
 
-def unwrap_dl(dl): # the DataLoader itself, where several processes share it
+def unwrap_dl(dl # any DataLoader
+             )->object: # a DataLoader
+    "The DataLoader itself, where several processes share it."
     return dl.dl if getattr(type(dl), "shared", False) else dl
 
 def unwrap_model(model:nn.Module # any module
@@ -236,7 +238,7 @@ class StopOnNaN(Callback):
 
 @contextmanager
 def stop_on_signal(run # object that gets `interrupted`
-                  ):
+                  )->Iterator[None]: # context manager
     "Within, SIGINT and SIGTERM ask the run to stop after the current batch; a second SIGINT stops at once."
     if threading.current_thread() is not threading.main_thread() or num_distrib() > 1: yield; return
     def ask(number, frame):

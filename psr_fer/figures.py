@@ -34,7 +34,7 @@ def figure(width:float=7., # inches
 
 def save(fig:Figure, # matplotlib figure
          path # file (.png, .svg or .pdf), or an open binary file
-        ): # `path`
+        )->object: # `path`
     "Write a figure in psr_fer's style."
     with mpl.rc_context(STYLE): fig.savefig(path)
     return path

@@ -261,7 +261,7 @@ def gains(table:pd.DataFrame, # a data set
 # %% ../nbs/core/05_interpret.ipynb #d0493c93
 def face_of(row, # row of a data set, with its box if there are boxes
             root # folder of the data set
-           ): # PIL image, RGB
+           )->object: # PIL image, RGB
     "The face of one row of a table."
     return open_face(root, row["path"], tuple(row[o] for o in BOX) if "left" in row else None).convert("RGB")
 

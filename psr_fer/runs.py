@@ -67,19 +67,19 @@ class RunRecord:
     temperature: float = 1. # fitted on the validation split
     calibration: dict = field(default_factory=dict) # expected calibration error before and after
     parameters: int = 0 # of the network
-    precision: str = "float32"
+    precision: str = "float32" # of the training
     step_share: float = 1. # share of the training time that the steps took; the rest is data loading
-    training_seconds: float = 0.
-    evaluation_seconds: float = 0.
-    wall_minutes: float = 0.
-    started: str = ""
-    finished: str = ""
-    evaluated: str = ""
+    training_seconds: float = 0. # of all epochs, EDSR included
+    evaluation_seconds: float = 0. # validation and test, once at the end
+    wall_minutes: float = 0. # from the first start to the evaluation
+    started: str = "" # ISO 8601, UTC
+    finished: str = "" # end of the last epoch
+    evaluated: str = "" # end of the evaluation
     evaluated_on: str | None = None # where this was another device
-    command: str | None = None
-    commit: str | None = None
+    command: str | None = None # that makes the run again
+    commit: str | None = None # git, short
     dirty: bool | None = None # were files of the package changed after the commit?
-    versions: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict) # package -> version
     repeated_images: int | None = None # images that occur in more than one split
     predictions: dict = field(default_factory=dict, repr=False, compare=False) # "targets", "fused", then branches -> (N,) uint8 class indices
 
@@ -185,7 +185,7 @@ def fingerprint(table # data set
 def table_of(about:dict, # description of a checkpoint
              data, # folder of its data set
              skip_bad:bool=False # leave bad rows out, also where the run did not
-            ): # data set
+            )->object: # data set
     "The data set of a checkpoint, read as its training read it. ValueError when the classes differ."
     read = dict(about.get("read", {}))
     skip_bad = read.pop("skip_bad", False) or skip_bad
@@ -304,10 +304,17 @@ class Run:
         self._say(text)
         with (self.folder/"log.txt").open("a", encoding="utf-8") as f: f.write(f"{now()} {text}\n")
 
-    def stage_file(self, stage): return self.folder/f"stage-{stage}.safetensors" # weights of a finished stage
-    def best_file(self, stage): return self.folder/f".best-{stage}.safetensors" # best weights so far
-    def last_file(self, stage): return self.folder/f".last-{stage}.pt" # all that a stopped stage needs to resume
-    def wait(self): # until all processes are here
+    def stage_file(self, stage:str)->Path:
+        "Weights of a finished stage."
+        return self.folder/f"stage-{stage}.safetensors"
+    def best_file(self, stage:str)->Path:
+        "Best weights of a stage so far."
+        return self.folder/f".best-{stage}.safetensors"
+    def last_file(self, stage:str)->Path:
+        "All that a stopped stage needs to resume."
+        return self.folder/f".last-{stage}.pt"
+    def wait(self)->None:
+        "Until all processes are here."
         if num_distrib() > 1: torch.distributed.barrier()
 
     def start(self):

@@ -16,7 +16,7 @@ import torch
 from fastai.callback.core import Callback
 
 import psr_fer.runs as runs
-from psr_fer.checkpoints import load_model, save_model, transfer_weights, atomic_write
+from psr_fer.checkpoints import atomic_write, load_model, save_model, transfer_weights
 from psr_fer.models.psr import PSR, Baseline
 from psr_fer.recipes import get_recipe
 from psr_fer.runs import train_run, train_seeds
@@ -57,8 +57,8 @@ def test_kill_within_an_epoch(plain, faces, tmp_path):
     config = json.loads((out/"config.json").read_text())
     p = start(faces, out)
     text = p.communicate()[0]
-    assert p.returncode == 0 and f"going on after epoch {kept['epoch']}" in text and kept["batch"] + kept["epoch"] > 0
-    m = json.loads((out/"metrics.json").read_text())
+    assert p.returncode == 0 and f"resuming after epoch {kept['epoch']}" in text and kept["batch"] + kept["epoch"] > 0
+    m = runs.RunRecord.load(out/"metrics.json")
     assert m["test"] == plain[1]["test"] and m["valid"] == plain[1]["valid"] and config["seed"] == 5
     cols = ["train_loss", "valid_loss", "wa", "ua", "lr_head"]
     pd.testing.assert_frame_equal(pd.read_csv(out/"history.csv")[cols], pd.read_csv(plain[0]/"history.csv")[cols])
@@ -70,7 +70,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(plain, faces, tmp_path):
     wait_for(p, (out/".last-fit.pt").exists)
     p.send_signal(signal.SIGINT)
     err = p.communicate()[1]
-    assert p.returncode == 130 and "the same command (without --fresh) goes on where it was" in err and "Traceback" not in err
+    assert p.returncode == 130 and "the same command (without --fresh) resumes" in err and "Traceback" not in err
     assert not (out/"metrics.json").exists() and not list(out.glob(".*.[0-9]*"))
     assert train(replace(PLAIN, name="synthetic-demo"), faces, out)["test"] == plain[1]["test"]
 
@@ -97,12 +97,12 @@ def test_nan_stops_names_the_files_and_keeps_good_weights(faces, tmp_path, monke
 
 
 def test_a_full_disk_gets_a_sentence_and_the_run_goes_on_later(plain, faces, tmp_path, monkeypatch):
-    real, calls = runs.state_bytes, []
-    def full(state):
+    real, calls = runs.Run.save_state, []
+    def full(self, stage, state):
         calls.append(1)
         if len(calls) == 2: raise OSError(errno.ENOSPC, "No space left on device")
-        return real(state)
-    monkeypatch.setattr(runs, "state_bytes", full)
+        real(self, stage, state)
+    monkeypatch.setattr(runs.Run, "save_state", full)
     with pytest.raises(OSError, match="No space left"): train(PLAIN, faces, tmp_path/"run")
     monkeypatch.undo()
     assert train(PLAIN, faces, tmp_path/"run")["test"] == plain[1]["test"]
@@ -160,11 +160,11 @@ def test_options_of_a_recipe_train(faces, tmp_path, change):
 
 def test_auto_precision_is_decided_once(faces, tmp_path, monkeypatch):
     from psr_fer.callbacks import Autocast, precision_callbacks, resolve_precision
-    monkeypatch.setattr("psr_fer.training.time_precisions", lambda *args: dict(float32=1., bf16=.8))
+    monkeypatch.setattr("psr_fer.callbacks.time_precisions", lambda *args: dict(float32=1., bf16=.8))
     assert resolve_precision("auto", "cpu") == "bf16" and isinstance(precision_callbacks("auto", "cpu")[0], Autocast)
     r = replace(PLAIN, epochs=1, precision="auto")
     m = train(r, faces, tmp_path/"run")
-    monkeypatch.setattr("psr_fer.training.time_precisions", lambda *args: dict(float32=1., bf16=.95))
+    monkeypatch.setattr("psr_fer.callbacks.time_precisions", lambda *args: dict(float32=1., bf16=.95))
     assert resolve_precision("auto", "cpu") == "float32" and precision_callbacks("auto", "cpu") == []
     (tmp_path/"run"/"metrics.json").unlink()
     again = train(r, faces, tmp_path/"run")  # the folder was begun in bfloat16
@@ -176,10 +176,10 @@ def test_auto_precision_takes_fp16_on_a_card_without_bf16_units(monkeypatch, uni
     from psr_fer.callbacks import resolve_precision
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: units or including_emulation) # Turing emulates bf16
     asked = []
-    monkeypatch.setattr("psr_fer.training.time_precisions", lambda model, size, bs, device: asked.append((model, size, bs)) or {"float32": 1., half: .5})
+    monkeypatch.setattr("psr_fer.callbacks.time_precisions", lambda model, size, bs, device: asked.append((model, size, bs)) or {"float32": 1., half: .5})
     net = torch.nn.Conv2d(3, 3, 3)
     assert resolve_precision("auto", "cuda", net, 96, 64) == half and asked == [(net, 96, 64)] # the network itself at its size and batch
-    monkeypatch.setattr("psr_fer.training.time_precisions", lambda *args: {"float32": 1., half: 1.2})
+    monkeypatch.setattr("psr_fer.callbacks.time_precisions", lambda *args: {"float32": 1., half: 1.2})
     assert resolve_precision("auto", "cuda", net, 96, 64) == "float32"
 
 
@@ -239,15 +239,15 @@ def test_accumulated_batches_make_the_step_of_a_large_one(faces):
     assert size > 1e-4 and (weight["halves"] - weight["whole"]).abs().max() < .01*size < (weight["half"] - weight["whole"]).abs().max()
 
 
-def test_the_baseline_reuses_the_base_stage_and_another_seed_does_not(faces, tmp_path):
+def test_warm_up_is_reused_by_the_baseline_and_not_by_another_seed(faces, tmp_path):
     said = []
     train(replace(TINY, name="one", epochs=1), faces, tmp_path/"one")
     m = train(replace(TINY, name="two", epochs=1, model="baseline", pos=2), faces, tmp_path/"two", say=said.append)
-    assert any("base stage taken from one" in o for o in said)
+    assert any("warm-up taken from one" in o for o in said)
     assert pd.read_csv(tmp_path/"two"/"history.csv")["stage"].tolist() == ["base-1-24px", "fit"] and m["test"]["n"] > 0
     said.clear()
     train(replace(TINY, name="three", epochs=1), faces, tmp_path/"three", seed=6, say=said.append)
-    assert not any("base stage taken" in o for o in said)
+    assert not any("warm-up taken" in o for o in said)
 
 
 def test_frozen_head_stage(faces, tmp_path):
@@ -282,7 +282,7 @@ def test_repeated_pictures_are_reported(faces, tmp_path):
     shutil.copy(train_one, test_one)
     said = []
     m = train(replace(PLAIN, epochs=1), tmp_path/"faces", tmp_path/"run", say=said.append)
-    assert m["repeated_pictures"] >= 1 and any("stand in more than one split" in o for o in said)
+    assert m["repeated_images"] >= 1 and any("occur in more than one split" in o for o in said)
     assert {f"FER2013Train/{train_one.name}", f"FER2013Test/{test_one.name}"} <= {o for pair in json.loads((tmp_path/"run"/"repeated.json").read_text()) for o in pair}
 
 

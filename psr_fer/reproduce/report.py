@@ -374,13 +374,14 @@ def report(paths: Sequence,  # run folders, or one folder of results
            ) -> Path:  # the page
     "Write a page about finished runs, or about a folder of results. An earlier page of this package is replaced, any other file is not."
     paths = list(dict.fromkeys(Path(o).resolve() for o in paths))
-    out = check_page_out((paths[0] if len(paths) == 1 else Path())/"report.html" if out is None else out)
+    out = (paths[0] if len(paths) == 1 else Path())/"report.html" if out is None else out
     if len(paths) == 1 and not (paths[0]/"metrics.json").exists() and any(paths[0].glob("*__s*.json")):
         text = page("Results", _INTRO, parts_of_results(paths[0]))
     else:
         runs = _name([CompletedRun(o) for o in paths])
+        check_page_out(out)  # before minutes of evaluation
         about = runs[0].record.data
         intro = f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {', '.join(r.name for r in runs)}. Data: {about['layout']}, protocol {about.get('protocol')}."
         text = page("psr_fer report", intro, parts_of_runs(runs, data, say))
-    atomic_write(out, text)
-    return out
+    atomic_write(check_page_out(out), text)
+    return Path(out)

@@ -67,7 +67,7 @@ def compare_runs(a:list[RunRecord], # one per seed
 
 def check_claims(claims, # of Claim: one family, corrected by Holm
                 records:dict # key of a configuration -> list of RunRecord
-               )->list[ClaimResult]:
+               )->list[ClaimResult]: # in the order of `claims`
     "The paper's claims on the records."
     found = [compare_runs(records[c.a], records[c.b], c.metric, f"'{c.what}'", n=2000) for c in claims]
     p = iter(holm([o.p for o in found if o is not None]))
@@ -85,15 +85,17 @@ class Row:
     network: str # "vgg16, 96 px"
     weights: str # what the network starts from
     labels: str # label rule and test-time augmentation
-    device: str
+    device: str # "CPU, 2 threads"
     minutes: float | None # mean over the seeds
     commands: tuple # that made the records, or that would
     comparable: bool # is it the paper's data set?
-    paper_sd: float | None = None
-    paper_max: float | None = None
+    paper_sd: float | None = None # percent
+    paper_max: float | None = None # percent
 
     @property
-    def seeds(self)->int: return len(self.values)
+    def seeds(self)->int:
+        "Number of trainings."
+        return len(self.values)
     def paper_text(self)->str: # "89.56 ± 0.03, maximum 89.75", "85.89" or ""
         "The paper's number as printed."
         if self.paper is None: return ""
@@ -109,7 +111,7 @@ class Row:
 class Section:
     "One experiment on one data set, with the records that belong to it."
     name: str # key of EXPERIMENTS
-    experiment: Experiment
+    experiment: Experiment # what the paper has
     dataset: str # whose recipes
     preset: str # "lite", "paper", "authors", "efficientnet"
     overrides: tuple # ((field, value), ...) changed for all configurations
@@ -117,12 +119,17 @@ class Section:
     claims: list = field(default_factory=list) # of ClaimResult
 
     @property
-    def measured(self)->int: return sum(r.seeds > 0 for r in self.rows)
+    def measured(self)->int:
+        "Number of rows with a result."
+        return sum(r.seeds > 0 for r in self.rows)
     @property
     def title(self)->str:
+        "One line: experiment, data set, preset, changes."
         return f"{self.experiment.title} ({self.experiment.source}): {self.dataset}, {self.preset} recipes" + "".join(f", {k}={v}" for k, v in self.overrides)
     @property
-    def commands(self)->list: return list(dict.fromkeys(o for r in self.rows for o in r.commands))
+    def commands(self)->list:
+        "The commands of all rows, each once."
+        return list(dict.fromkeys(o for r in self.rows for o in r.commands))
     def table(self)->pd.DataFrame: # texts; a row per configuration and metric
         "The section as a table to read."
         paper = "Paper" if self.dataset == self.experiment.dataset else f"Paper ({self.experiment.dataset})"
@@ -156,7 +163,7 @@ def section(name:str, # key of `EXPERIMENTS`
             dataset:str|None=None, # whose recipes; default: the paper's data set
             preset:str="paper", # "lite", "paper", "authors", "efficientnet"
             overrides:tuple=() # ((field, value), ...) changed for all configurations
-           )->Section:
+           )->Section: # rows and claims
     "One experiment on one data set: rows with the paper's numbers and ours, claims with verdicts."
     e = EXPERIMENTS[name]
     s = Section(name, e, dataset or e.dataset, preset, tuple(overrides))
@@ -219,9 +226,9 @@ class FigureNumbers:
     "What a figure shows."
     name: str # "fig7", "fig8", "fig9" or "reduced"
     dataset: str # whose recipes
-    seeds: list
+    seeds: list # of the trainings
     recipes: list # run names
-    command: str
+    command: str # that made it
     table: pd.DataFrame # a row per size (pixels), accuracies in [0,1]
     claims: list = field(default_factory=list) # dict per size: pixels, points, low, high, by_seed, seeds, verdict
 
@@ -233,7 +240,7 @@ def _checked(file, of, read): # what `read` makes of a JSON file
     except _FILE_ERRORS as e: raise ValueError(f"{file} is not a record of {of} ({str(e).splitlines()[0][:200] if str(e) else type(e).__name__}); delete it or restore it.") from None
 
 def read_numbers(file # NAME-DATASET.json in a folder of results
-                )->FigureNumbers:
+                )->FigureNumbers: # a row per size
     "The numbers of a figure. ValueError where they cannot be."
     name = Path(file).name.partition("-")[0]
     def read(d):

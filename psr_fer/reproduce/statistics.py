@@ -12,7 +12,7 @@ from scipy import stats
 # %% ../../nbs/reproduce/00_statistics.ipynb #8fe3deae
 def mean_of(values:np.ndarray, # (S,N) values
             faces:np.ndarray # (N,) int, indices of the faces, in the order of the columns
-           )->float:
+           )->float: # mean of all values
     "The plain mean: differences of WA."
     return float(values.mean())
 
@@ -21,9 +21,9 @@ class Comparison:
     "An estimate with its noise, in the unit of the values (points where they are percent)."
     estimate: float # over all seeds and faces
     low: float # 95 % interval of the two-level bootstrap
-    high: float
+    high: float # upper end
     t_low: float # 95 % t interval over the seeds; infinite with one seed
-    t_high: float
+    t_high: float # upper end
     p: float # two-sided; the larger one of bootstrap and t test
     p_equivalent: float # of TOST: the larger one of bootstrap and t test
     by_seed: tuple # estimate of each seed (of the first set)
@@ -46,7 +46,7 @@ def compare(first:np.ndarray, # (S,N) values per seed and test face
             margin:float=.5, # equivalence margin
             n:int=10_000, # number of bootstrap draws
             seed:int=0 # seed of the draws
-           )->Comparison:
+           )->Comparison: # estimate and its noise
     "Estimate, intervals and p-values from seeds and faces."
     sets = [np.atleast_2d(np.asarray(o, float)) for o in (first, second) if o is not None]
     N, rng = sets[0].shape[1], np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def verdict(c:Comparison, # what was measured
     if (c.p if p is None else p) < alpha: return "supported" if c.estimate*expected > 0 else "contradicted"
     return "contradicted" if c.p_equivalent < alpha else "inconclusive"
 
-def verdicts(family:dict, # name -> (Comparison, claimed sign)
+def verdicts(family:dict # name -> (Comparison, claimed sign)
             )->dict: # name -> verdict
     "The verdicts of a family, corrected by Holm."
     corrected = holm([c.p for c, _ in family.values()])
