@@ -14,4 +14,8 @@ from psr_fer.predict import Predictor
 from psr_fer.recipes import RECIPES, get_recipe
 from psr_fer.runs import evaluate_run, train_run
 
-__all__ = [o for o in dir() if not o.startswith("_")]
+__all__ = [
+    "affectnet_block", "affectnet_dls", "affectnet_table", "Baseline", "baseline_learner", "CELoss", "draw_face", "EMA",
+    "EMOTIONS", "evaluate_run", "evaluate_scores", "ferplus_block", "ferplus_dls", "ferplus_table", "from_authors", "get_recipe",
+    "LSLoss", "macro_f1", "PDLSLoss", "Predictor", "prior", "PSR", "psr_learner", "rafdb_block", "rafdb_dls", "rafdb_table", "RECIPES",
+    "synthetic_dls", "synthetic_faces", "train_run", "ua", "wa"]
