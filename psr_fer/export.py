@@ -9,6 +9,7 @@ __all__ = ['Deployed', 'METHODS', 'ExportModel', 'file_metadata', 'export_model'
 # %% ../nbs/core/13_export.ipynb #0b6cc95d
 import contextlib, importlib, io, json, logging, shutil, tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, psr_fer, torch
 import torch.nn.functional as F
@@ -226,8 +227,8 @@ def dataset_faces(about:dict, # description of a checkpoint
                          "or call quantize with faces of your own.")
     table = table_of(about, data)
     rows = split_of(table, split)
-    if n is not None: rows = rows.sample(frac=1, random_state=0).head(n).reset_index(drop=True)
-    x = PixelCache(rows, table.attrs["root"], tuple(json.loads(file_metadata(about)["size"])))(range(len(rows)))
+    if n is not None: rows = replace(rows, df=rows.df.sample(frac=1, random_state=0).head(n).reset_index(drop=True))
+    x = PixelCache(rows, table.root, tuple(json.loads(file_metadata(about)["size"])))(range(len(rows)))
     x = x.numpy().astype(np.float32)/255
     return np.repeat(x, 3, 1) if x.shape[1] == 1 else x, rows["label"].map(about["classes"].index).to_numpy()
 

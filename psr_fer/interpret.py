@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from fastai.data.transforms import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, fx, nn
-from .data.table import BOX, open_face
+from .data.table import BOX, FaceTable, open_face
 from .emotions import EMOTIONS, IMAGENET_STATS
 from .figures import MODEL_COLORS, class_color, figure, legend_below, model_look, plain_log, reference_line
 from .learner import fuse_scores, raw_scores
@@ -245,7 +245,7 @@ def gains(table:pd.DataFrame, # a data set
          )->pd.DataFrame: # a row per face, indexed as `table`: path, label, boxes, each model's label, size (pixels), confidence in [0,1]
     "Faces that model A predicts correctly and model B wrong (Fig. 12)."
     if by not in ("size","confidence"): raise ValueError(f"by={by!r}; it must be 'size' or 'confidence'.")
-    t, classes = table[table["split"] == split], np.array(list(classes or table.attrs.get("classes", EMOTIONS)))
+    t, classes = table[table["split"] == split], np.array(list(classes or FaceTable.of(table).classes))
     p = [torch.as_tensor(o).detach().cpu().double().softmax(-1).numpy() for o in (scores_a, scores_b)]
     for o in p:
         if o.shape != (len(t), len(classes)):
@@ -255,7 +255,6 @@ def gains(table:pd.DataFrame, # a data set
     out = out.assign(**dict(zip(names, (a, b))), size=(t["width"] + t["height"])/2, confidence=p[0].max(1))
     won = (a == t["label"].to_numpy()) & (b != t["label"].to_numpy())
     out = out[won].sort_values(by, ascending=by == "size", kind="stable")
-    out.attrs.update(table.attrs, names=tuple(names))
     return out
 
 # %% ../nbs/core/05_interpret.ipynb #d0493c93
@@ -266,8 +265,8 @@ def face_of(row, # row of a data set, with its box if there are boxes
     return open_face(root, row["path"], tuple(row[o] for o in BOX) if "left" in row else None).convert("RGB")
 
 def _titles(t, chosen): # label and size, and what the second model of `gains` says
-    names = chosen.attrs.get("names")
-    said = [f"\n{names[1]}: {o}" for o in chosen[names[1]]] if names and names[1] in chosen else [""]*len(t)
+    names = [o for o in chosen.columns if o not in {*t.columns, "size", "confidence"}]
+    said = [f"\n{names[1]}: {o}" for o in chosen[names[1]]] if len(names) == 2 else [""]*len(t)
     return [f"{r.label}, {(r.width + r.height)/2:g} px{o}" for r,o in zip(t.itertuples(), said)]
 
 def plot_faces(table:pd.DataFrame, # a data set
@@ -283,7 +282,7 @@ def plot_faces(table:pd.DataFrame, # a data set
     with figure(1.35*across, 1.65*down, down, across, squeeze=False) as (fig, axs):
         for ax in axs.flat: ax.axis("off")
         for ax,(_,row),title in zip(axs.flat, t.iterrows(), titles or _titles(t, chosen)):
-            ax.imshow(face_of(row, table.attrs["root"]), interpolation="nearest")
+            ax.imshow(face_of(row, table.root), interpolation="nearest")
             ax.set_title(title, fontsize=7, loc="center", color=class_color(row["label"]), fontweight="normal")
     return fig
 

@@ -180,7 +180,7 @@ def fingerprint(table # data set
     "What identifies the faces that a number was measured on."
     text = table[["path","split","label"]].to_csv(index=False).encode()
     return dict(sha256=hashlib.sha256(text).hexdigest(), faces={o: int((table["split"] == o).sum()) for o in SPLITS},
-                layout=table.attrs.get("layout"), protocol=table.attrs.get("protocol"), skipped=table.attrs.get("skipped", 0))
+                layout=table.layout, protocol=table.protocol, skipped=table.skipped)
 
 def table_of(about:dict, # description of a checkpoint
              data, # folder of its data set
@@ -190,7 +190,7 @@ def table_of(about:dict, # description of a checkpoint
     read = dict(about.get("read", {}))
     skip_bad = read.pop("skip_bad", False) or skip_bad
     table = dataset_table(about["dataset"], data, about["seed"], skip_bad=skip_bad, **read)
-    has, known = tuple(table.attrs["classes"]), tuple(about["classes"])
+    has, known = tuple(table.classes), tuple(about["classes"])
     if has != known: raise ValueError(f"{data} has the classes {', '.join(has)}, but the model knows {', '.join(known)}.")
     return table
 
@@ -291,7 +291,7 @@ class Run:
     ):
         self.folder, self.recipe, self.table, self.seed, self.command = Path(folder), recipe, table, seed, command
         self.read, self.init, self.cache, self.minutes, self.track, self.fresh = read or {}, init, cache, minutes, track, fresh
-        self._say, self.rank, self.classes, self.data = say, rank_distrib(), tuple(table.attrs["classes"]), fingerprint(table)
+        self._say, self.rank, self.classes, self.data = say, rank_distrib(), tuple(table.classes), fingerprint(table)
         self.folder.mkdir(parents=True, exist_ok=True)
         history = self.folder/"history.csv"
         self.history = pd.read_csv(history, dtype=dict(commit=str, device=str)).to_dict("records") if history.exists() else [] # a commit of digits is no number
@@ -569,10 +569,10 @@ def _finish(run, model, dls): # evaluate, save, record
     plain, *of_plain = evaluate_model(model, dls[2], run.classes, "none")
     calibration = _calibration(model, dls.valid, *of_plain)
     test, scores, targets = evaluate_model(model, dls[2], run.classes, r.views, r.views_n, run.seed)
-    times, attrs = _times(run, time.perf_counter() - start), run.table.attrs
-    read = dict(run.read, skip_bad=True) if attrs.get("skipped") else run.read
-    save_model(model, run.folder/"model.safetensors", classes=run.classes, recipe=r.name, seed=run.seed, protocol=attrs.get("protocol"), dataset=r.dataset,
-               read=read, grey=bool(attrs.get("grey")), views=r.views, views_n=r.views_n, **calibration)
+    times, table = _times(run, time.perf_counter() - start), run.table
+    read = dict(run.read, skip_bad=True) if table.skipped else run.read
+    save_model(model, run.folder/"model.safetensors", classes=run.classes, recipe=r.name, seed=run.seed, protocol=table.protocol, dataset=r.dataset,
+               read=read, grey=table.grey, views=r.views, views_n=r.views_n, **calibration)
     def write(path):
         with path.open("wb") as f: np.savez_compressed(f, scores=scores.numpy().astype(np.float16), targets=targets.numpy())
     atomic_write(run.folder/"test.npz", write)
@@ -617,9 +617,9 @@ _WRITTEN = ("stage-*", ".best-*", ".last-*", ".*.[0-9]*", "config.json", "log.tx
             "model.json", "model.safetensors", "test.npz", "metrics.json", "metrics.npz", "confusion.png", "report.html") # by a run
 
 def _train(run): # all stages, and the evaluation
-    r, skipped, repeated = run.recipe, run.table.attrs.get("skipped"), run.folder/"repeated.json"
+    r, skipped, repeated = run.recipe, run.table.skipped, run.folder/"repeated.json"
     counts = ", ".join(f"{n:,} {k}" for k, n in run.data["faces"].items())
-    run.say(f"{run.table.attrs['layout']}: {counts}" + (f"; {skipped} bad ones left out" if skipped else ""))
+    run.say(f"{run.table.layout}: {counts}" + (f"; {skipped} bad ones left out" if skipped else ""))
     dls = run.dls(r.size)
     if repeated.exists(): run.repeated = len(read_json(repeated))
     else:

@@ -45,8 +45,7 @@ def below_bicubic(about:dict # as `train_upscaler` returns it
 # %% ../nbs/core/11_super_resolution.ipynb #e3b5c68f
 def _large_faces(table, size): # training faces of `size` pixels a side or more; an enlarged one would teach nothing
     train = split_of(table, "train")
-    train = train[(train["width"] >= size) & (train["height"] >= size)].reset_index(drop=True)
-    train.attrs.update(table.attrs)
+    train = train[(train["width"] >= size) & (train["height"] >= size)]
     if len(train) < 20: raise ValueError(f"only {len(train)} training faces have {size} pixels a side or more; choose a smaller --size.")
     return train
 
@@ -70,7 +69,7 @@ def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
     out, size = Path(out), size or _median_side(table, scale)
     train = _large_faces(table, size)
     say(f"{len(train):,} training faces at {size} px, reduced by {scale} ({down})")
-    faces = PixelCache(train, table.attrs["root"], size)(range(len(train)))
+    faces = PixelCache(train, table.root, size)(range(len(train)))
     torch.manual_seed(seed)
     edsr = EDSR(scale, blocks, features)
     result = train_sr(edsr, faces, epochs=epochs, down=down, seed=seed, log=say)

@@ -44,17 +44,17 @@ def test_official_counts(layout, tmp_path):
     paper = {o: n for o,n in TABLE3["affectnet","train"].items() if o != "happiness"}
     assert (c["train"] + c["valid"]).drop("happiness").to_dict() == paper
     assert (c["valid"]/(c["train"] + c["valid"]) - .05).abs().max() < 5e-4 # stratified
-    assert t.attrs["classes"] == EMOTIONS and t.attrs["dataset"] == "affectnet" and is_affectnet(tmp_path)
-    assert ("told by their counts" in t.attrs["layout"]) == (layout != "class folders, own names")
+    assert t.classes == EMOTIONS and t.dataset == "affectnet" and is_affectnet(tmp_path)
+    assert ("told by their counts" in t.layout) == (layout != "class folders, own names")
     if layout == "original lists":
-        notes = " ".join(t.attrs["notes"])
+        notes = " ".join(t.notes)
         assert all(o in notes for o in ("left out: 33,588 none.", "left out: 12,145 uncertain.", "left out: 82,915 no face."))
     shutil.rmtree(tmp_path)
 
 def test_seven_class_lists_in_another_order(tmp_path):
     root = m.affectnet_lists(tmp_path, files=False, codes=RAFDB_ORDER7, n=7)
     t = affectnet_table(root, n_classes=7, valid_share=0, check_files=False)
-    assert "told by their counts" in t.attrs["layout"] and t.attrs["classes"] == EMOTIONS7
+    assert "told by their counts" in t.layout and t.classes == EMOTIONS7
     assert counts_of(t) == {"train": TRAIN7, "test": dict.fromkeys(EMOTIONS7, 500)} and len(t) == 283_901 + 3_500
     shutil.rmtree(tmp_path)
 
@@ -79,7 +79,7 @@ def test_layouts(layout, tmp_path):
     size = 30 # cropped, or cut out by the face box
     assert t["width"].eq(size).all() and t["height"].eq(31 if "original" in layout else size).all()
     seven = affectnet_table(root, n_classes=7, valid_share=0)
-    assert counts_of(seven) == no_contempt(SMALL) and "left out: 15 contempt (n_classes=7)." in seven.attrs["notes"]
+    assert counts_of(seven) == no_contempt(SMALL) and "left out: 15 contempt (n_classes=7)." in seven.notes
     assert is_affectnet(root) and not is_rafdb(root)
 
 def test_original_boxes(tmp_path):
@@ -91,7 +91,7 @@ def test_original_boxes(tmp_path):
     t = affectnet_table(root, valid_share=0)
     first = t.query("source.str.endswith('training.csv') and row == 2")
     assert first[["left","top","right","bottom","width","height"]].to_numpy().tolist() == [[10,0,30,40,20,40]]
-    assert t.attrs["notes"][:4] == ["left out: 3 none.", "left out: 2 uncertain.", "left out: 4 no face.", "left out: 1 without face box."]
+    assert t.notes[:4] == ["left out: 3 none.", "left out: 2 uncertain.", "left out: 4 no face.", "left out: 1 without face box."]
     assert len(t) == 119
 
 def test_same_seed_same_split(tmp_path):
@@ -105,7 +105,7 @@ def test_same_seed_same_split(tmp_path):
 
 def test_seven_classes_keep_their_numbers(tmp_path):
     t = affectnet_table(m.affectnet_npy(tmp_path, SMALL), n_classes=7, valid_share=.1)
-    assert "contempt" not in set(t["label"]) and t.attrs["classes"] == EMOTIONS7 and set(counts_of(t)) == {"train","valid","test"}
+    assert "contempt" not in set(t["label"]) and t.classes == EMOTIONS7 and set(counts_of(t)) == {"train","valid","test"}
     assert class_counts(t)["valid"].eq(1).all()
 
 # what numbers mean
@@ -147,7 +147,7 @@ def test_yolo(tmp_path):
     with pytest.warns(UserWarning, match=r"this is not the AffectNet benchmark: 104 \+ 40 faces; Table 3 has 287,651 \+ 4,000, "
                                          "so accuracies on it cannot be compared"):
         t = affectnet_table(root, classes="alphabetical")
-    assert counts_of(t) == counts and "the validation split is the copy's own." in t.attrs["notes"] and is_affectnet(root)
+    assert counts_of(t) == counts and "the validation split is the copy's own." in t.notes and is_affectnet(root)
     # data.yaml names the classes
     with pytest.warns(UserWarning): assert counts_of(affectnet_table(m.affectnet_yolo(tmp_path/"b", counts, yaml=True))) == counts
 
@@ -164,7 +164,7 @@ def test_folders_against_labels_csv(tmp_path):
     count = lambda o: affectnet_table(root, classes=o, valid_share=.2)["label"].value_counts()
     assert count("csv")["surprise"] == 13 and count("folders")["surprise"] == 10
     t = affectnet_table(root, classes="csv", valid_share=.2)
-    assert any("this copy has no test split" in o for o in t.attrs["notes"]) and set(t["split"]) == {"train","valid","test"}
+    assert any("this copy has no test split" in o for o in t.notes) and set(t["split"]) == {"train","valid","test"}
     agreed = m.affectnet_labels(tmp_path/"b", off=0)
     assert affectnet_table(agreed, valid_share=.2)["label"].value_counts().eq(10).all()
 
@@ -280,7 +280,7 @@ def test_broken(kind, tmp_path):
         with pytest.raises(DataError, match=message): affectnet_table(root, valid_share=0, skip_bad=True)
     else:
         t = affectnet_table(root, valid_share=0, skip_bad=True)
-        assert t.attrs["skipped"] == dropped and len(t) in (119, 120)
+        assert t.skipped == dropped and len(t) in (119, 120)
 
 YOLO = {
     "two faces": ("2 .5 .5 1 1\n3 .5 .5 1 1\n", r"it should hold one face, but holds 2\."),
@@ -300,7 +300,7 @@ def test_broken_yolo(kind, tmp_path):
     elif text == "alone": (label.parent/"alone.txt").write_text("2 .5 .5 1 1\n")
     else: label.write_text(text)
     with pytest.raises(DataError, match="YOLO_format/train/labels/.*txt: " + message): affectnet_table(root, classes="alphabetical")
-    assert affectnet_table(root, classes="alphabetical", skip_bad=True, valid_share=.2).attrs["skipped"] == 1
+    assert affectnet_table(root, classes="alphabetical", skip_bad=True, valid_share=.2).skipped == 1
 
 def test_all_problems_are_told_at_once(tmp_path):
     root = m.affectnet_npy(tmp_path, SMALL)

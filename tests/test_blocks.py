@@ -1,6 +1,7 @@
 """The DataBlocks: what a fastai user does with them, which path the batches take, and how much memory they hold."""
 import gc
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -96,8 +97,7 @@ def test_own_block(tmp_path):
 def test_two_data_sets_of_one_block_keep_their_classes(colour):
     block = FERBlock(size=16, augment=None)
     first = block.dataloaders(colour, bs=4)
-    other = colour.copy()
-    other.attrs["classes"] = EMOTIONS[:2]
+    other = replace(colour, classes=EMOTIONS[:2])
     assert len(block.dataloaders(other, bs=4).vocab) == 2 and len(first.vocab) == 8
 
 
@@ -231,8 +231,7 @@ def test_new_loaders_read_the_same_cache(colour):
 
 
 def test_balanced_works_on_both_paths(colour):
-    table = colour.copy()
-    table["label"] = [EMOTIONS[0] if i % 5 else EMOTIONS[1] for i in range(30)]
+    table = replace(colour, df=colour.df.assign(label=[EMOTIONS[0] if i % 5 else EMOTIONS[1] for i in range(30)]))
     for cache in ("memory", None):
         train = dls_from_table(table, size=8, bs=20, augment=None, balanced=True, seed=0, cache=cache).train
         y = torch.cat([train.targets[torch.tensor(train.get_idxs())] for _ in range(60)])

@@ -65,7 +65,7 @@ def test_every_layout_reads_to_the_same_faces(tmp_path, layout):
     assert ferplus_layout(tmp_path) == layout
     t = ferplus_table(tmp_path)
     assert class_counts(t).to_numpy().tolist() == [[2, 2, 2]]*8
-    assert set(t["width"]) == {48} and t.attrs["grey"]
+    assert set(t["width"]) == {48} and t.grey
     if layout != "classes": np.testing.assert_allclose(t[list(EMOTIONS)].sum(axis=1), 1)
     x, y = ferplus_dls(tmp_path, size=32, bs=4, soft=layout != "classes", augment=None)[1].one_batch()
     assert x.shape == (4, 3, 32, 32)
@@ -212,7 +212,7 @@ def test_skip_bad_drops_and_counts(tmp_path):
     with pytest.raises(DataError) as e: ferplus_table(tmp_path)
     assert len(e.value.problems) == 2  # the truncated picture's row is the one with negative votes: told once
     t = ferplus_table(tmp_path, skip_bad=True)
-    assert len(t) == 46 and t.attrs["skipped"] == 2 and len(t.attrs["skipped_because"]) == 2
+    assert len(t) == 46 and t.skipped == 2 and len(t.skipped_because) == 2
 
 
 # --- the real thing ---
@@ -234,7 +234,7 @@ def test_table3_and_table2_exactly(ferplus_root):
     d = label_prior(t)
     assert (d.round(3).to_numpy() == np.array(printed)).all()
     np.testing.assert_allclose(d, prior(dtype=np.float64), rtol=0, atol=1e-12)
-    assert any("stand twice" in o for o in t.attrs["notes"])
+    assert any("stand twice" in o for o in t.notes)
 
 
 @pytest.mark.data

@@ -1,5 +1,6 @@
 """What a trained model does: every number against a hand computation or an independent one."""
 import time
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -258,8 +259,7 @@ def test_faces_are_drawn_as_they_are_stored(squares):
     axs = [ax for ax in plot_faces(squares, g).axes if ax.images]
     assert [ax.images[0].get_array().shape for ax in axs] == [(14,14,3), (35,35,3)]
     assert axs[0].get_title() == f"{g['label'].iloc[0]}, 14 px\nbaseline: {g['baseline'].iloc[0]}"
-    boxed = squares.assign(left=1, top=2, right=7, bottom=9)
-    boxed.attrs.update(squares.attrs)
+    boxed = replace(squares, df=squares.df.assign(left=1, top=2, right=7, bottom=9))
     assert set(("left","top","right","bottom")) <= set(won(boxed)[2])
     axs = plot_faces(boxed, [0,3,4], titles=list("abc"), cols=2).axes
     assert [ax.images[0].get_array().shape for ax in axs if ax.images] == [(7,6,3)]*3 and axs[2].get_title() == "c"

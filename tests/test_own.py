@@ -51,11 +51,11 @@ def counts(table): return table.groupby(["label", "split"]).size().to_dict()
 def test_class_folders(tmp_path):
     t = own_table(folders(tmp_path, ("Happy", "bored", "SAD"), 20))
     assert own_layout(tmp_path) == "classes"
-    assert t.attrs["classes"] == ("happiness", "sadness", "bored") # expressions first, in their own order
-    assert counts(t) == {(c, s): n for c in t.attrs["classes"] for s, n in (("train", 14), ("valid", 3), ("test", 3))}
+    assert t.classes == ("happiness", "sadness", "bored") # expressions first, in their own order
+    assert counts(t) == {(c, s): n for c in t.classes for s, n in (("train", 14), ("valid", 3), ("test", 3))}
     for path, label in zip(t["path"], t["label"]): assert {"Happy": "happiness", "SAD": "sadness"}.get(path.split("/")[0], "bored") == label
-    assert set(t["width"]) == set(t["height"]) == {24} and not t.attrs["grey"]
-    assert "Happy is read as happiness." in t.attrs["notes"] and not any("bored" in o for o in t.attrs["notes"])
+    assert set(t["width"]) == set(t["height"]) == {24} and not t.grey
+    assert "Happy is read as happiness." in t.notes and not any("bored" in o for o in t.notes)
 
 
 def test_the_draw_follows_the_seed(tmp_path):
@@ -105,18 +105,18 @@ def test_folders_within_a_class_belong_to_it(tmp_path):
 def test_unicode_names(tmp_path):
     names = ("gelangweilt – müde", "よろこび", "печаль")
     t = own_table(folders(tmp_path, names))
-    assert set(t.attrs["classes"]) == set(names)
+    assert set(t.classes) == set(names)
 
 
 def test_two_spellings_of_one_letter_are_one_name(tmp_path): # macOS writes u and two dots, others one letter
     listed(tmp_path, ("mu\u0308de", "m\u00fcde", "wach"), 6)
     with pytest.raises(DataError, match="wach has 6 faces"): own_table(tmp_path)
     t = own_table(tmp_path, least=5)
-    assert t.attrs["classes"] == ("m\u00fcde", "wach") and (t["label"] == "m\u00fcde").sum() == 12
+    assert t.classes == ("m\u00fcde", "wach") and (t["label"] == "m\u00fcde").sum() == 12
 
 
 def test_grey_faces_stay_grey(tmp_path):
-    assert own_table(folders(tmp_path, grey=True)).attrs["grey"]
+    assert own_table(folders(tmp_path, grey=True)).grey
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t"])
@@ -124,7 +124,7 @@ def test_grey_faces_stay_grey(tmp_path):
 def test_csv(tmp_path, sep, encoding):
     rows = listed(tmp_path, ("Ärger, leise", "x"), sep=sep, encoding=encoding)
     t = own_table(tmp_path)
-    assert own_layout(tmp_path) == "csv" and t.attrs["classes"] == ("x", "Ärger, leise")
+    assert own_layout(tmp_path) == "csv" and t.classes == ("x", "Ärger, leise")
     assert dict(zip(t["path"], t["label"])) == dict(rows)
     assert t["row"].tolist() == list(range(2, 26))
 
@@ -158,7 +158,7 @@ def test_the_csv_itself_may_be_named(tmp_path):
     rows = listed(tmp_path, file="mine.csv")
     write(tmp_path/"other.csv", [("path", "label"), *rows[:3]])
     t = own_table(tmp_path/"mine.csv")
-    assert len(t) == 24 and t.attrs["root"] == str(tmp_path)
+    assert len(t) == 24 and t.root == tmp_path
     assert "mine.csv, other.csv all have the columns path and label" in wrong(tmp_path)
 
 
@@ -173,7 +173,7 @@ def test_a_row_that_stands_twice_counts_once(tmp_path):
     rows = listed(tmp_path)
     write(tmp_path/"faces.csv", [("path", "label"), *rows, *rows[:3]])
     t = own_table(tmp_path)
-    assert len(t) == 24 and any("3 rows stand more than once" in o for o in t.attrs["notes"])
+    assert len(t) == 24 and any("3 rows stand more than once" in o for o in t.notes)
 
 
 # what is refused
@@ -213,7 +213,7 @@ def test_bad_rows_are_named_with_file_and_row(tmp_path):
         assert any(f"faces.csv, row {row}: " in o and text in o for o in message.splitlines()), (row, text, message)
     assert "--skip-bad" in message
     t = own_table(tmp_path, skip_bad=True)
-    assert sorted(t["path"]) == sorted(p for p, _ in rows[1:] if p != "pictures/0-3.png") and t.attrs["skipped"] == 8
+    assert sorted(t["path"]) == sorted(p for p, _ in rows[1:] if p != "pictures/0-3.png") and t.skipped == 8
 
 
 def test_a_row_that_ends_before_its_path(tmp_path):

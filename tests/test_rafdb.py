@@ -38,8 +38,8 @@ def test_official_counts(layout, tmp_path):
     assert class_counts(t)["train"].to_dict() == TABLE3["rafdb","train"]
     assert class_counts(t)["test"].to_dict() == TABLE3["rafdb","test"]
     assert class_counts(t).loc["sadness","test"] == 478 and len(t) == 12_271 + 3_068
-    assert how in t.attrs["layout"] and t.attrs["classes"] == EMOTIONS7 and t.attrs["dataset"] == "rafdb"
-    assert "12,271 + 3,068 faces, class by class as in Table 3." in t.attrs["notes"]
+    assert how in t.layout and t.classes == EMOTIONS7 and t.dataset == "rafdb"
+    assert "12,271 + 3,068 faces, class by class as in Table 3." in t.notes
     assert all((root/p).is_file() for p in t["path"].iloc[::500])
     assert is_rafdb(root)
     shutil.rmtree(tmp_path)
@@ -100,7 +100,7 @@ def test_digits_from_0_are_refused_unless_settled(tmp_path):
 def test_the_release_list_settles_digits(tmp_path):
     root = m.rafdb_folders(tmp_path, SMALL, OTHER_ZERO, key=True)
     t = rafdb_table(root, fold=None)
-    assert counts_of(t) == SMALL and "told by list_patition_label.txt" in t.attrs["layout"]
+    assert counts_of(t) == SMALL and "told by list_patition_label.txt" in t.layout
     assert t.query("path.str.contains('/0/')")["label"].eq("neutral").all()
     name = next((root/"train/0").iterdir()).name
     (root/f"train/0/{name}").rename(root/f"train/5/{name}")
@@ -109,7 +109,7 @@ def test_the_release_list_settles_digits(tmp_path):
 
 def test_digits_1_to_7_are_the_release(tmp_path):
     t = rafdb_table(m.rafdb_folders(tmp_path, SMALL), fold=None)
-    assert counts_of(t) == SMALL and t.query("path.str.contains('/5/')")["label"].eq("sadness").all() and "as released" in t.attrs["layout"]
+    assert counts_of(t) == SMALL and t.query("path.str.contains('/5/')")["label"].eq("sadness").all() and "as released" in t.layout
 
 def test_counts_tell_only_when_complete():
     official = TABLE3["rafdb","train"]
@@ -140,7 +140,7 @@ def test_folds(tmp_path):
         c = class_counts(t)
         assert c["test"].to_dict() == tenth["test"] and (c["train"] + c["valid"]).to_dict() == tenth["train"]
         assert (c["valid"] - (c["train"] + c["valid"])/5).abs().max() < 1 # every class is cut into equal fifths
-    pd.testing.assert_frame_equal(rafdb_table(root, fold=2, check_files=False), held[2]) # same seed, same folds
+    pd.testing.assert_frame_equal(rafdb_table(root, fold=2, check_files=False).df, held[2].df) # same seed, same folds
     assert set(rafdb_table(root, fold=2, seed=1, check_files=False).query("split == 'valid'")["path"]) != paths[2]
     other = rafdb_table(m.rafdb_folders(tmp_path/"b", tenth, end=".jpg"), fold=2, check_files=False) # another layout of the same faces
     ids = lambda t: set(face_id(t.query("split == 'valid'")["path"]))
@@ -157,19 +157,19 @@ def test_folds_out_of_range(options, message, tmp_path):
 def test_folds_of_a_copy(tmp_path):
     t = rafdb_table(m.rafdb_meta(tmp_path, SMALL), fold=3)
     number = face_id(t["path"]).str[-5:].str.extract(r"(\d+)$", expand=False).astype(int)
-    assert set(number[t["split"] == "valid"] % 5) == {3} and "the folds are the copy's own (5_fold)." in t.attrs["notes"]
+    assert set(number[t["split"] == "valid"] % 5) == {3} and "the folds are the copy's own (5_fold)." in t.notes
     assert (t["split"] == "valid").sum() == 14 and "fold" not in t
-    assert "5_fold" not in " ".join(rafdb_table(tmp_path, fold=3, n_folds=4).attrs["notes"])
+    assert "5_fold" not in " ".join(rafdb_table(tmp_path, fold=3, n_folds=4).notes)
 
 def test_a_copy_with_three_splits_keeps_them(tmp_path):
     t = rafdb_table(m.rafdb_folders(tmp_path, **VALID_FIRST), fold=4)
-    assert counts_of(t) == VALID_FIRST["counts"] and any("the copy's own; no fold was drawn" in o for o in t.attrs["notes"])
+    assert counts_of(t) == VALID_FIRST["counts"] and any("the copy's own; no fold was drawn" in o for o in t.notes)
 
 def test_a_valid_split_that_is_the_test_split(tmp_path):
     t = rafdb_table(m.rafdb_folders(tmp_path, SMALL, splits=("train","valid"))) # by the names of its pictures
     assert class_counts(t).sum().to_dict() == dict(train=56, valid=14, test=35)
     assert t.query("split == 'valid'")["path"].str.startswith("train/").all()
-    assert any("is RAF-DB's test split" in o for o in t.attrs["notes"])
+    assert any("is RAF-DB's test split" in o for o in t.notes)
 
 # sizes and boxes
 
@@ -187,7 +187,7 @@ def test_native_sizes(tmp_path):
         rafdb_table(tmp_path/"b")
     (tmp_path/"a/Annotation/boundingbox/train_00003_boundingbox.txt").unlink() # aligned pictures do without
     t = rafdb_table(tmp_path/"a", fold=None)
-    assert t.loc[face_id(t["path"]) == "train_00003", "width"].item() == 40 and any("1 of them have no box" in o for o in t.attrs["notes"])
+    assert t.loc[face_id(t["path"]) == "train_00003", "width"].item() == 40 and any("1 of them have no box" in o for o in t.notes)
 
 # broken copies: each kind with its sentence; n rows are dropped by skip_bad, None where nothing can be dropped
 
@@ -256,7 +256,7 @@ def test_broken_release(kind, tmp_path):
         with pytest.raises(DataError, match=message): rafdb_table(root, skip_bad=True)
     else:
         t = rafdb_table(root, skip_bad=True)
-        assert t.attrs["skipped"] == dropped and not t["path"].str.contains("00099").any()
+        assert t.skipped == dropped and not t["path"].str.contains("00099").any()
         assert len(t) in (104, 105)
 
 def test_all_problems_are_told_at_once(tmp_path):
@@ -265,7 +265,7 @@ def test_all_problems_are_told_at_once(tmp_path):
     with pytest.raises(DataError, match="3 problems in the data") as e: rafdb_table(root)
     assert {o.row is not None for o in e.value.problems} == {True} and len(e.value.problems) == 3
     t = rafdb_table(root, skip_bad=True)
-    assert len(t) == 103 and t.attrs["skipped"] == 3 and len(t.attrs["skipped_because"]) == 3
+    assert len(t) == 103 and t.skipped == 3 and len(t.skipped_because) == 3
 
 def test_damage_moves_no_face_between_folds(tmp_path):
     root = m.rafdb_list(tmp_path, SMALL)
@@ -308,7 +308,7 @@ def test_broken_folders(kind, tmp_path):
     break_it, message, dropped = FOLDERS[kind]
     break_it(root)
     with pytest.raises(DataError, match=message): rafdb_table(root)
-    if dropped: assert rafdb_table(root, skip_bad=True).attrs["skipped"] == dropped
+    if dropped: assert rafdb_table(root, skip_bad=True).skipped == dropped
 
 def test_desktop_litter_is_no_problem(tmp_path):
     root = m.rafdb_folders(tmp_path, SMALL)
@@ -319,7 +319,7 @@ def test_broken_meta(tmp_path):
     root = m.rafdb_meta(tmp_path, SMALL)
     swap(root, "raf-db-meta.csv", 2, "train_00002.jpg,Fear,maybe,1")
     with pytest.raises(DataError, match=r"raf-db-meta.csv, row 3: is_test is 'maybe' instead of True or False\."): rafdb_table(root)
-    assert rafdb_table(root, skip_bad=True).attrs["skipped"] == 1
+    assert rafdb_table(root, skip_bad=True).skipped == 1
 
 # what is no RAF-DB, or more than one
 

@@ -69,7 +69,7 @@ def test_a_finished_run_is_not_run_again(finished, faces):
 
 
 def test_the_table_of_a_run_that_left_bad_rows_out(faces):
-    classes = dataset_table("synthetic", faces, **READ).attrs["classes"]
+    classes = dataset_table("synthetic", faces, **READ).classes
     about = dict(dataset="synthetic", seed=0, classes=classes, read=dict(READ, skip_bad=True))
     assert len(runs.table_of(about, faces, skip_bad=True)) == len(runs.table_of(about, faces))  # asked for twice, done once
 

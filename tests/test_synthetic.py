@@ -38,7 +38,7 @@ def test_other_seed_other_faces():
 def test_a_larger_set_begins_with_the_same_faces(made, tmp_path):
     root, table = made
     few = S.synthetic_faces(tmp_path/"few", n=10, seed=3, n_workers=0)
-    pd.testing.assert_frame_equal(few, table.iloc[:10])
+    pd.testing.assert_frame_equal(few.df, table.iloc[:10])
     assert all((root/o).read_bytes() == (tmp_path/"few"/o).read_bytes() for o in few["path"])
 
 

@@ -58,7 +58,6 @@ def test_boxes(small, tmp_path):
     full = np.asarray(open_face(tmp_path, "0.png"))
     assert (np.asarray(open_face(tmp_path, "0.png", (2, 3, 12, 18))) == full[3:18, 2:12]).all()
     boxed = small.assign(left=1, top=2, right=11, bottom=14)
-    boxed.attrs = dict(small.attrs)
     assert check_table(boxed, tmp_path) == [] and set(boxed["width"]) == {10} and set(boxed["height"]) == {12}
 
 
@@ -75,7 +74,7 @@ def test_settle():
     row = Problem("f.csv", 3, "is bad.", 1)
     with pytest.raises(DataError, match="f.csv, row 3: is bad"): settle(t, "root", [row])
     kept = settle(t, "root", [row], skip_bad=True)
-    assert kept["path"].tolist() == ["a", "c"] and kept.attrs["skipped"] == 1
+    assert kept["path"].tolist() == ["a", "c"] and kept.skipped == 1
     with pytest.raises(DataError, match="cannot be skipped"):
         settle(t, "root", [row, Problem("f.csv", None, "is not there.")], skip_bad=True)
 

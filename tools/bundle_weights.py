@@ -79,7 +79,7 @@ def make_card(model:torch.nn.Module, about:dict, data:str|Path, sizes:Sequence=R
     logp, y, test = evaluate(dls[2])
     before, after = ece_beside(logp, y, t)
     small = accuracy_by_reduced_size({"model": model}, dls[2], sizes)["model"]
-    return dict(data=table.attrs["layout"], protocol=about.get("protocol"), dataset=dataset, recipe=about["recipe"], seed=about["seed"],
+    return dict(data=table.layout, protocol=about.get("protocol"), dataset=dataset, recipe=about["recipe"], seed=about["seed"],
                 test=kept(test), test_8_views=kept(evaluate(dls[2], "paper", 8)[2]),
                 accuracy_at={str(int(s)): float(small.loc[s]) for s in sizes},
                 ece=dict(before=before, after=after, bins=15, split="test", temperature_from="valid"),

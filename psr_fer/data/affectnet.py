@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from fastai.data.core import DataLoaders
 from .rafdb import (Layout, _first_line, find_layout, folders_in, has_classes, is_picture, joined, name_rows, names_in, number,
     raw_rows, read_cells, read_folders, read_list, refuse, refuse_numbers, settle_codes, split_folders)
-from .table import BOX, DataError, Problem, SPLITS, FERBlock, finish_table
+from .table import BOX, DataError, Problem, SPLITS, FaceTable, FERBlock, finish_table
 from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 
 # %% ../../nbs/04_data.affectnet.ipynb #20093c6e
@@ -318,7 +318,7 @@ def affectnet_table(root, # folder with AffectNet in any of its layouts
                     classes=None, # what class numbers mean, where they are ambiguous: names in their order, or {number: name}
                     skip_bad:bool=False, # leave bad rows out instead of raising
                     check_files:bool=True # look at every picture (sizes come from there)
-                   )->pd.DataFrame: # table as in `psr_fer.data.table`
+                   )->FaceTable: # table as in `psr_fer.data.table`
     "Read AffectNet; its validation split becomes `test`. DataError lists all that is wrong."
     if n_classes not in (7, 8): raise ValueError(f"n_classes must be 8, or 7 without contempt; got {n_classes!r}.")
     if not 0 <= valid_share < 1: raise ValueError(f"valid_share must be in 0 to 1, got {valid_share!r}; 0 leaves all of train in train.")
@@ -337,8 +337,8 @@ def affectnet_table(root, # folder with AffectNet in any of its layouts
         if not skip_bad: finish(table, [], ()) # what is wrong with the faces is told first
         raise
     table = finish(table, [*notes, *more, *drawn], [o for o in SPLITS if o != "valid" or valid_share])
-    table.attrs["notes"] += [_count_note(table, n_classes)]
-    table.attrs.update(dataset="affectnet")
+    table.notes += [_count_note(table, n_classes)]
+    table.dataset = "affectnet"
     return table
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from fastai.data.core import DataLoaders
 from ..emotions import EMOTIONS, emotion, is_emotion
-from .table import DataError, Problem, SPLITS, FERBlock, finish_table
+from .table import DataError, Problem, SPLITS, FaceTable, FERBlock, finish_table
 
 # %% ../../nbs/02_data.ferplus.ipynb #f73011d5
 VOTES = (*EMOTIONS, "unknown", "NF") # columns of fer2013new.csv and label.csv
@@ -200,7 +200,7 @@ def ferplus_table(root, # folder with FER+ in any of its layouts
                   protocol:str="paper", # rule that turns votes into a label: "paper", "microsoft" or "argmax"
                   skip_bad:bool=False, # leave bad rows out instead of raising
                   check_files:bool=True # look at every picture (original sizes come from there)
-                 )->pd.DataFrame: # table as in `psr_fer.data.table`, with one share-of-votes column per emotion
+                 )->FaceTable: # table as in `psr_fer.data.table`, with one share-of-votes column per emotion
     "Read FER+ from pixel tables, picture folders or class folders; DataError lists all that is wrong."
     if labels not in ("fer2013new.csv", "label.csv"): raise ValueError(f"labels must be 'fer2013new.csv' or 'label.csv', got {labels!r}.")
     if protocol not in PROTOCOLS: raise ValueError(f"no label protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
@@ -213,7 +213,7 @@ def ferplus_table(root, # folder with FER+ in any of its layouts
     notes = [*notes, *noted, f"{dropped} faces have no clear label under the protocol {protocol} and are left out."]
     if labels == "fer2013new.csv" and layout == "folders": notes.append(_other_votes)
     table = finish_table(table, root, f"FER+: {_words[layout]}", [*problems, *twice], notes, skip_bad=skip_bad, check_files=check_files)
-    table.attrs.update(dataset="ferplus", protocol=protocol)
+    table.dataset, table.protocol = "ferplus", protocol
     return table
 
 # %% ../../nbs/02_data.ferplus.ipynb #10baa8a9
@@ -229,7 +229,7 @@ def _from_class_folders(root, skip_bad, check_files): # no votes: only hard labe
     splits = SPLITS if (table["split"] == "valid").any() else ("train","test")
     table = finish_table(table, root, "FER+: class folders", notes=["class folders carry no votes: only hard labels."],
         skip_bad=skip_bad, check_files=check_files, splits=splits)
-    table.attrs.update(dataset="ferplus", protocol="class folders")
+    table.dataset, table.protocol = "ferplus", "class folders"
     return table
 
 # %% ../../nbs/02_data.ferplus.ipynb #fb9b0f59

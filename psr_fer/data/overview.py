@@ -12,7 +12,7 @@ from .affectnet import affectnet_table, is_affectnet
 from .ferplus import ferplus_layout, ferplus_table
 from .own import own_table
 from .rafdb import is_rafdb, rafdb_table
-from .table import BOX, DataError, Problem, class_counts, label_prior, open_face
+from .table import BOX, DataError, FaceTable, Problem, class_counts, label_prior, open_face
 from ..emotions import EMOTIONS, TABLE3, prior
 from ..figures import image_grid, plot_classes, plot_sizes, save
 
@@ -35,13 +35,13 @@ def read_dataset(root, # folder
                  protocol="paper", # FER+ only: "paper", "microsoft" or "argmax"
                  n_classes=None, # AffectNet only
                  skip_bad=False # leave bad rows out
-                )->pd.DataFrame: # table with attrs["dataset"]
+                )->FaceTable: # its table
     "Read whatever data set `root` holds."
     name = find_dataset(root)
     if name == "ferplus": table = ferplus_table(root, labels, protocol, skip_bad)
     elif name == "rafdb": table = rafdb_table(root, fold=None, skip_bad=skip_bad)
     else: table = affectnet_table(root, n_classes=n_classes or 8, skip_bad=skip_bad)
-    table.attrs["dataset"] = name
+    table.dataset = name
     return table
 
 # %% ../../nbs/18_data.overview.ipynb #7165800a
@@ -52,7 +52,7 @@ def dataset_table(dataset:str, # one of `psr_fer.recipes.DATASETS`
                   data, # its folder
                   seed:int=0, # seed of a random validation split
                   **kwargs # further arguments of the reader: skip_bad, labels, protocol, fold, ...
-                 )->pd.DataFrame: # table as in `psr_fer.data.table`
+                 )->FaceTable: # table as in `psr_fer.data.table`
     "Read a data set as recipes for it do."
     unknown = set(kwargs) - _ARGUMENTS.get(dataset, set()) - {"skip_bad","check_files"}
     if unknown: raise ValueError(f"{', '.join(sorted(unknown))} means nothing for {dataset}; leave it out.")
@@ -81,20 +81,20 @@ def sample_images(table, # data set
                  )->dict: # class -> list of PIL images, 96 px
     "A few faces of each class (Fig. 5). Real faces: look at them, never publish them."
     t, out = table[table["split"] == split], {}
-    for name in [o for o in table.attrs.get("classes", EMOTIONS) if (t["label"] == o).any()]:
+    for name in [o for o in table.classes if (t["label"] == o).any()]:
         rows = t[t["label"] == name].sample(frac=1, random_state=seed).head(n)
         boxes = [tuple(row[o] for o in BOX) if "left" in rows else None for _, row in rows.iterrows()]
-        out[name] = [open_face(table.attrs["root"], path, box).convert("RGB").resize((96,96)) for path, box in zip(rows["path"], boxes, strict=True)]
+        out[name] = [open_face(table.root, path, box).convert("RGB").resize((96,96)) for path, box in zip(rows["path"], boxes, strict=True)]
     return out
 
 # %% ../../nbs/18_data.overview.ipynb #038d8260
 # AffectNet's released validation set is the test set here, and both sets drawn from train are the paper's train
 _PAPER_SPLIT = dict(affectnet={"train+valid": "train", "test": "valid"}, rafdb={"train": "train", "test": "test"})
 
-def counts_beside_paper(table:pd.DataFrame # a data set
+def counts_beside_paper(table:FaceTable # a data set
                        )->tuple: # DataFrame with a "paper" column beside each split; number of cells compared; number equal
     "Counts per class and split, Table 3 beside them."
-    name, counts = table.attrs["dataset"], class_counts(table)
+    name, counts = table.dataset, class_counts(table)
     if name == "affectnet" and "valid" in counts: counts["train+valid"] = counts["train"] + counts["valid"]
     columns, cells, equal = {}, 0, 0
     for split in counts:
@@ -112,12 +112,12 @@ def counts_beside_paper(table:pd.DataFrame # a data set
 
 # %% ../../nbs/18_data.overview.ipynb #7f613322
 def _how_read(table, labels): # lines
-    protocol, skipped = table.attrs.get("protocol"), table.attrs["skipped"]
-    yield f"{table.attrs['layout']} ({len(table):,} faces)"
+    protocol, skipped = table.protocol, table.skipped
+    yield f"{table.layout} ({len(table):,} faces)"
     if protocol: yield f"labels: {labels}, protocol {protocol}" if protocol in ("paper","microsoft","argmax") else f"labels: {protocol}"
-    for o in table.attrs["notes"]: yield f"note: {o}"
+    for o in table.notes: yield f"note: {o}"
     if skipped: yield f"left out as bad: {skipped} face{'s' if skipped > 1 else ''}"
-    for o in table.attrs.get("skipped_because", [])[:20]: yield f"  {o}"
+    for o in table.skipped_because[:20]: yield f"  {o}"
 
 def _prior_beside_paper(table): # text
     ours = label_prior(table, classes=EMOTIONS).round(3)
@@ -134,7 +134,7 @@ def overview(root, # folder of a data set
              out=None, # folder for sizes.png, classes.png and samples.png
              skip_bad=False, # leave bad rows out
              say=print # gets the lines
-            )->pd.DataFrame: # the table
+            )->FaceTable: # the table
     "Read, check, count and draw a data set."
     table = read_dataset(root, labels, protocol, n_classes, skip_bad)
     for line in _how_read(table, labels): say(line)

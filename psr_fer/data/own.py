@@ -10,7 +10,7 @@ import csv, unicodedata
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastai.data.core import DataLoaders
-from .table import BOX, COLUMNS, DataError, Problem, FERBlock, finish_table
+from .table import BOX, COLUMNS, DataError, Problem, FaceTable, FERBlock, finish_table
 from ..emotions import EMOTIONS, emotion, is_emotion
 
 # %% ../../nbs/07_data.own.ipynb #5a793822
@@ -180,7 +180,7 @@ def own_table(root, # folder in one of the three layouts, or a CSV file
               skip_bad:bool=False, # leave bad rows out instead of raising
               check_files:bool=True, # look at every picture
               least:int=10 # faces that a class must have at least
-             )->pd.DataFrame: # table as in `psr_fer.data.table`
+             )->FaceTable: # table as in `psr_fer.data.table`
     "Read faces of one's own; DataError lists all that is wrong."
     root = Path(root)
     layout = own_layout(root)
@@ -195,7 +195,7 @@ def own_table(root, # folder in one of the three layouts, or a CSV file
     table = finish_table(table, base, f"own faces: {words[layout]}", problems, notes, classes, skip_bad, check_files)
     gone = _check_counts(table, classes, least, root) # after bad ones were left out
     if gone: raise DataError(root, gone)
-    table.attrs.update(dataset="own", protocol="own labels")
+    table.dataset, table.protocol = "own", "own labels"
     return table
 
 # %% ../../nbs/07_data.own.ipynb #ea934afe

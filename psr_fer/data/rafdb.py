@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedKFold
 from fastai.data.core import DataLoaders
-from .table import BOX, DataError, Problem, SPLITS, columns_missing, FERBlock, finish_table
+from .table import BOX, DataError, Problem, SPLITS, FaceTable, columns_missing, FERBlock, finish_table
 from ..emotions import EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
 
 # %% ../../nbs/03_data.rafdb.ipynb #cdaca222
@@ -23,7 +23,7 @@ class Layout:
     name: str # which reader understands it
     root: Path # data folder
     base: Path # folder that holds the data: `root`, or one inside
-    words: str # for people; kept in a table's attrs["layout"]
+    words: str # for people; kept in a table's `layout`
     files: dict = field(default_factory=dict) # what the reader starts from, by role
 
     def rel(self, path):
@@ -602,7 +602,7 @@ def rafdb_table(root, # folder with RAF-DB in any of its layouts
                 classes=None, # what class numbers mean, where they are ambiguous: names in their order, or {number: name}
                 skip_bad:bool=False, # leave bad rows out instead of raising
                 check_files:bool=True # look at every picture (sizes come from there)
-               )->pd.DataFrame: # table as in `psr_fer.data.table`
+               )->FaceTable: # table as in `psr_fer.data.table`
     "Read RAF-DB's seven basic expressions; DataError lists all that is wrong."
     _check_fold(fold, n_folds)
     lay = rafdb_layout(root)
@@ -619,8 +619,8 @@ def rafdb_table(root, # folder with RAF-DB in any of its layouts
         raise
     table = finish(table, [*notes, *more], [o for o in SPLITS if o != "valid" or fold is not None])
     table = _use_native_sizes(table, lay)
-    table.attrs["notes"] += [_count_note(table)]
-    table.attrs.update(dataset="rafdb")
+    table.notes += [_count_note(table)]
+    table.dataset = "rafdb"
     return table
 
 # %% ../../nbs/03_data.rafdb.ipynb #7bafd2c9
@@ -629,15 +629,16 @@ _sizes_unknown = "the pictures are scaled to one size and there is no Annotation
 def _use_native_sizes(table, lay): # sizes of the original faces, where their boxes are known
     if "native_width" not in table:
         scaled = lay.name in ("list","lists","meta") and "width" in table and table["width"].nunique() == 1
-        if scaled: table.attrs["notes"] += [_sizes_unknown]
+        if scaled: table.notes += [_sizes_unknown]
         return table
     for o in ("width","height"):
         have = table.get(o, pd.Series(0, table.index))
-        table[o] = table[f"native_{o}"].fillna(have).astype(int)
+        table.df[o] = table[f"native_{o}"].fillna(have).astype(int)
     n = int(table["native_width"].isna().sum())
     end = f"; {n:,} of them have no box." if n else "."
-    table.attrs["notes"] += ["sizes are those of the original faces (Annotation/boundingbox)" + end]
-    return table.drop(columns=["native_width","native_height"])
+    table.notes += ["sizes are those of the original faces (Annotation/boundingbox)" + end]
+    del table.df["native_width"], table.df["native_height"]
+    return table
 
 def _count_note(table): # beside Table 3
     test = int((table["split"] == "test").sum())

@@ -655,8 +655,8 @@ def _read_set(dest): # the table of a finished set
     votes = pd.read_csv(dest/"fer2013new.csv")[list(EMOTIONS)]
     head = faces[["path","split"]].assign(label=votes.idxmax(axis=1), width=faces["size"], height=faces["size"])
     table = pd.concat([head, votes.div(votes.sum(axis=1), axis=0), faces.drop(columns=["path","split"])], axis=1)
-    table.attrs.update(root=str(dest), layout="FER+: synthetic faces", dataset="synthetic", classes=EMOTIONS, notes=[], grey=False)
-    return table
+    from psr_fer.data.table import FaceTable # here, because drawing needs no torch
+    return FaceTable(table, Path(dest), dataset="synthetic", layout="FER+: synthetic faces")
 
 def _stands(dest, want, overwrite): # True: this very set is there; False: the place is free or may be overwritten
     if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())): return False

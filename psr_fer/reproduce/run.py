@@ -294,7 +294,7 @@ def _size_changes(names, data, dataset, preset, runs, results, out, epochs, seed
 def reproduce_data(names, data, results="results", out="figures", labels: str = "fer2013new.csv", say: Callable = print) -> dict:
     "Check the paper's tables of the data, cell by cell, and draw its figures of the data; the results get sums only."
     table, done = read_dataset(data, labels=labels), {}
-    dataset = "synthetic" if (Path(data)/"faces.csv").exists() else table.attrs["dataset"]
+    dataset = "synthetic" if (Path(data)/"faces.csv").exists() else table.dataset
     for o in (results, out): Path(o).mkdir(parents=True, exist_ok=True)
     for name in names:
         held, fig, text = None, None, figure_text(name, dataset)
@@ -303,7 +303,7 @@ def reproduce_data(names, data, results="results", out="figures", labels: str = 
             say(counts.to_string())
             held = dict(cells=cells, equal=equal)
         elif name == "table2":
-            if not set(EMOTIONS) <= set(table): raise ValueError(f"Table 2 needs label distributions, which {table.attrs['layout']} does not have; it is about FER+.")
+            if not set(EMOTIONS) <= set(table): raise ValueError(f"Table 2 needs label distributions, which {table.layout} does not have; it is about FER+.")
             ours, theirs = label_prior(table, classes=EMOTIONS).round(3), pd.DataFrame(prior(dtype=np.float64), EMOTIONS, EMOTIONS).round(3)
             say(ours.to_string())
             held = dict(cells=theirs.size, equal=int((ours == theirs).to_numpy().sum()))
@@ -389,7 +389,7 @@ def run_demo(out="demo",  # folder for faces, runs and page
     small, curve = int(np.argsort(sizes)[len(sizes)//50]), by_size(sizes, {k: r.correct()["fused"] for k, r in runs.items()}, skip=min(20, len(sizes)//4))
     def seen():  # what the branches see of one of the smallest faces
         model, (mean, std) = runs["PSR"].model, [torch.tensor(o).view(3, 1, 1) for o in IMAGENET_STATS]
-        x = PixelCache(test, table.attrs["root"], model.size)([small]).float().expand(-1, 3, -1, -1)/255
+        x = PixelCache(test, table.root, model.size)([small]).float().expand(-1, 3, -1, -1)/255
         with torch.no_grad(): return plot_branches([pixels(o)[0] for o in nn.Module.eval(model).images((x - mean)/std)], model.branch_names())
     page_parts = parts_of_runs(list(runs.values()))
     page_parts[1:1] = [Part("Accuracy by original resolution", ("The pyramid is designed for small faces.",), figures={"WA of all faces up to a size": lambda: plot_cumulative(curve)}),
