@@ -11,8 +11,8 @@ from fastai.data.transforms import Normalize
 from fastai.vision.augment import Resize, ResizeMethod, aug_transforms
 from fastai.vision.data import ImageBlock
 
-from psr_fer.data.overview import read_dataset
-from psr_fer.data.table import dls_from_table
+from psr_fer.data.datasets import read_folder
+from psr_fer.data.loaders import dls_from_table
 from psr_fer.emotions import IMAGENET_STATS
 
 
@@ -37,7 +37,7 @@ def main():
     p.add_argument("--data", required=True)
     for o, v in dict(size=96, bs=64, faces=4096, rounds=3).items(): p.add_argument(f"--{o}", type=int, default=v)
     a = p.parse_args()
-    table = read_dataset(a.data, labels="fer2013new.csv" if (Path(a.data)/"fer2013new.csv").exists() else "label.csv")
+    table = read_folder(a.data, labels="fer2013new.csv" if (Path(a.data)/"fer2013new.csv").exists() else "label.csv")
     root, train = table.root, table.split("train").df
     some = pd.concat([train.sample(min(a.faces, len(train)), random_state=0), table.split("valid").df.head(a.bs)]).reset_index(drop=True)
     some = replace(table, df=some)

@@ -98,7 +98,7 @@ def data(
         from psr_fer.data.resize import resize_ferplus
         resize_ferplus(root, out, resize, train_share, _say)
         return
-    from psr_fer.data.overview import overview
+    from psr_fer.data.datasets import overview
     overview(root, labels=labels, protocol=protocol, n_classes=classes, out=None if no_figures else out, skip_bad=skip_bad, say=_say)
 
 _valued_here = ("--out", "--ledger", "--results", "--cache", "--minutes", "--track", "--seeds") # where and how it ran on this machine
@@ -341,9 +341,9 @@ def train_sr(
 
     Example: psr-fer train-sr --data ~/FERPlus --blocks 2 --features 16
     """
-    from psr_fer.data.overview import read_dataset
+    from psr_fer.data.datasets import read_folder
     from psr_fer.super_resolution import train_upscaler
-    train_upscaler(read_dataset(data, skip_bad=skip_bad), out, scale, blocks, features, epochs, size, down, seed, _say)
+    train_upscaler(read_folder(data, skip_bad=skip_bad), out, scale, blocks, features, epochs, size, down, seed, _say)
 
 @app.command()
 def reproduce(

@@ -220,7 +220,8 @@ def dataset_faces(about:dict, # description of a checkpoint
                   n:int|None=None # so many, chosen by chance; None: all
                  )->tuple: # (N,3,H,W) float32 in [0,1], (N,) class indices
     "Faces of a split as an exported file wants them."
-    from psr_fer.data.table import PixelCache, split_of
+    from psr_fer.data.loaders import PixelCache
+    from psr_fer.data.table import split_of
     from psr_fer.runs import table_of
     if "dataset" not in about or "seed" not in about:
         raise ValueError("the description of these weights names no data set; train with `psr-fer train`, "

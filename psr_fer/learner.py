@@ -19,8 +19,8 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 import fastai.callback.schedule # fit_one_cycle, lr_find
 import fastai.callback.progress # noqa: F401 - the progress bar
-from .augment import random_homography, warp_batch
-from .data.table import is_plain, plot_top_losses, show_results
+from .data.augment import random_homography, warp_batch
+from .data.loaders import is_plain, plot_top_losses, show_results
 from .callbacks import EMA, unwrap_model
 from .emotions import AUGMENTS, PAPER_RATES
 from .losses import get_loss

@@ -29,8 +29,9 @@ from safetensors.torch import load_file
 import psr_fer
 from .callbacks import EMA, Checkpoint, Progress, SeedEpochs, StopOnNaN, epoch_seed, precision_callbacks, resolve_precision, restore, seed_all, stop_on_signal
 from .checkpoints import atomic_write, load_model, read_json, save_model, save_tensors, transfer_weights, write_json
-from .data.overview import dataset_table
-from .data.table import PixelCache, SPLITS, dls_from_table
+from .data.datasets import read_dataset
+from .data.loaders import PixelCache, dls_from_table
+from .data.table import SPLITS
 from .figures import plot_confusion, plot_history, plot_lr_find, save
 from .interpret import accuracy_by_reduced_size, branch_predictions
 from .learner import baseline_learner, block_names, block_rates, fuse_scores, psr_learner, tta_scores, unwrap_model
@@ -189,7 +190,7 @@ def table_of(about:dict, # description of a checkpoint
     "The data set of a checkpoint, read as its training read it. ValueError when the classes differ."
     read = dict(about.get("read", {}))
     skip_bad = read.pop("skip_bad", False) or skip_bad
-    table = dataset_table(about["dataset"], data, about["seed"], skip_bad=skip_bad, **read)
+    table = read_dataset(about["dataset"], data, about["seed"], skip_bad=skip_bad, **read)
     has, known = tuple(table.classes), tuple(about["classes"])
     if has != known: raise ValueError(f"{data} has the classes {', '.join(has)}, but the model knows {', '.join(known)}.")
     return table
@@ -655,7 +656,7 @@ def train_run(recipe:Recipe|str, # recipe, or the name of one
     if recipe.init != "none" and init is None:
         raise ValueError(f"{recipe.name} starts from a finished run of {recipe.init}: train that one and give --init RUN; "
                          "or start from the weights of the recipe with --set init=none.")
-    if table is None: table = dataset_table(recipe.dataset, data, seed, **read)
+    if table is None: table = read_dataset(recipe.dataset, data, seed, **read)
     if num_distrib() > 1:
         from psr_fer.distributed import join
         join()
@@ -740,7 +741,7 @@ def find_learning_rate(recipe:Recipe|str, # recipe, or the name of one
     "Suggest a learning rate for a recipe. The data set, the recipe and its weights stay as they are."
     r = get_recipe(recipe) if isinstance(recipe, str) else recipe
     check_sizes(r)
-    if table is None: table = dataset_table(r.dataset, data, seed, **read)
+    if table is None: table = read_dataset(r.dataset, data, seed, **read)
     seed_all(seed)
     dls = dls_from_table(table, size=r.size, bs=r.batch_size, soft=r.soft, augment=r.augment, balanced=r.balanced, seed=seed)
     sr = _published_edsrs(r) if r.model == "psr" and r.enlarge == "edsr" and r.sr_weights != "none" else None

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from pathlib import Path
 from matplotlib.figure import Figure
 from .checkpoints import save_tensors, write_json
-from .data.table import PixelCache, split_of
+from .data.loaders import PixelCache
+from .data.table import split_of
 from .figures import figure, save
 from .models.edsr import EDSR, reduce_images, train_sr
 

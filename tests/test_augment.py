@@ -5,7 +5,7 @@ import pytest
 import torch
 from fastai.vision.core import TensorImage
 
-from psr_fer.augment import (AUGMENTS, FERAugment, augmentation, random_erase, random_homography, random_reduction,
+from psr_fer.data.augment import (AUGMENTS, FERAugment, augmentation, random_erase, random_homography, random_reduction,
                              random_lighting, warp_batch)
 
 

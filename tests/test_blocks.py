@@ -22,12 +22,13 @@ from torch.testing import assert_close
 from torchvision.models import resnet18
 
 from makers import few, rafdb_list
-from psr_fer.data import table as dt
+from psr_fer.data import loaders
 from psr_fer.data.affectnet import affectnet_block
 from psr_fer.data.ferplus import ferplus_block, ferplus_dls
-from psr_fer.data.own import own_block
+from psr_fer.data.custom import custom_block
 from psr_fer.data.rafdb import rafdb_block
-from psr_fer.data.table import FERBlock, PixelCache, dls_from_table, finish_table, is_plain
+from psr_fer.data.loaders import FERBlock, PixelCache, dls_from_table, is_plain
+from psr_fer.data.table import finish_table
 from psr_fer.emotions import EMOTIONS, EMOTIONS7
 
 IMAGENET = torch.tensor([.485, .456, .406]).view(3, 1, 1), torch.tensor([.229, .224, .225]).view(3, 1, 1)
@@ -90,7 +91,7 @@ def test_own_block(tmp_path):
     for name in ("calm", "bored"):
         (tmp_path/name).mkdir()
         for i in range(20): Image.new("RGB", (30, 30), (5*i, 0, 0)).save(tmp_path/name/f"{i}.png")
-    dls = own_block(size=24).dataloaders(tmp_path, bs=4)
+    dls = custom_block(size=24).dataloaders(tmp_path, bs=4)
     assert dls.train.cached and list(dls.vocab) == ["bored", "calm"] and [len(o.dataset) for o in dls] == [28, 6, 6]
 
 
@@ -178,7 +179,7 @@ def test_exif_rotation_is_honoured_on_every_way(colour, tmp_path, orientation):
     dls = dls_from_table(table, tmp_path, size=16, bs=6, augment=None, device="cpu")
     want = tensor(dls.valid.one_batch()[0])[0]
     file = tmp_path/"0.jpg"
-    upright = np.asarray(dt.open_face("", file))
+    upright = np.asarray(loaders.open_face("", file))
     assert upright.shape[:2] == ((24, 36) if orientation in (1, 3) else (36, 24))
     ways = [file, str(file), Image.open(file), PILImage.create(file), file.read_bytes(), upright, torch.from_numpy(upright.copy())]
     for way in ways:
@@ -299,7 +300,7 @@ def test_one_large_cache_at_a_time(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_said_before_it_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(dt.shutil, "disk_usage", lambda o: type("Usage", (), dict(free=10**9))())
+    monkeypatch.setattr(loaders.shutil, "disk_usage", lambda o: type("Usage", (), dict(free=10**9))())
     with pytest.raises(ValueError, match="need 30.0 GB and .* has 1.0 GB free; name another folder with cache="):
         PixelCache(rows_of(10**6), "", 100, tmp_path)([0])
 
@@ -312,7 +313,7 @@ def resident(): # MiB of this process: its own memory and the pages of files
 def test_memory_of_a_large_data_set_stays_below_the_limit(tmp_path, monkeypatch):
     "A fortieth of AffectNet at 100 px, twice, at a limit of a fortieth: 210 MiB of pixels pass through 39 MiB."
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    n, limit = 291_651//40, dt.MEMORY//40
+    n, limit = 291_651//40, loaders.MEMORY//40
     cache, start, most = cheap(PixelCache(rows_of(n), "", 100, limit=limit, workers=1)), None, 0
     for _ in range(2):
         for i in range(0, n, 64):

@@ -330,7 +330,7 @@ def test_memory_stays_flat_over_an_epoch(faces, tmp_path):
     "With the cache on disk an epoch over many faces leaves the process no larger than it was, and decodes nothing twice."
     from dataclasses import replace
     from psr_fer.data.ferplus import ferplus_table
-    from psr_fer.data.table import dls_from_table
+    from psr_fer.data.loaders import dls_from_table
     anon = lambda: next(int(o.split()[1])/1024 for o in open("/proc/self/status") if o.startswith("RssAnon"))  # MiB that belong to the process alone
     if not os.path.exists("/proc/self/status"): pytest.skip("memory is read from /proc")
     t = ferplus_table(faces, "label.csv")

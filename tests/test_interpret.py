@@ -14,7 +14,8 @@ from fastai.data.transforms import Normalize
 from PIL import Image
 from torch import nn
 
-from psr_fer.data.table import dls_from_table, finish_table
+from psr_fer.data.loaders import dls_from_table
+from psr_fer.data.table import finish_table
 from psr_fer.emotions import IMAGENET_STATS
 from psr_fer.interpret import (_map_layer, accuracy_by_reduced_size, attention_map, bootstrap_difference, bootstrap_metric,
                                branch_predictions, branch_report, by_size, discrepancy,

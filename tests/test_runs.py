@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import psr_fer.runs as runs
-from psr_fer.data.overview import dataset_table
+from psr_fer.data.datasets import read_dataset
 from psr_fer.recipes import RECIPES, get_recipe
 from psr_fer.runs import evaluate_run, load_model, train_run
 
@@ -69,7 +69,7 @@ def test_a_finished_run_is_not_run_again(finished, faces):
 
 
 def test_the_table_of_a_run_that_left_bad_rows_out(faces):
-    classes = dataset_table("synthetic", faces, **READ).classes
+    classes = read_dataset("synthetic", faces, **READ).classes
     about = dict(dataset="synthetic", seed=0, classes=classes, read=dict(READ, skip_bad=True))
     assert len(runs.table_of(about, faces, skip_bad=True)) == len(runs.table_of(about, faces))  # asked for twice, done once
 

@@ -6,8 +6,9 @@ import torch
 from fastai.vision.core import TensorImage
 from PIL import Image
 
-from psr_fer.data import table as dt
-from psr_fer.data.table import DataError, PixelCache, Problem, check_table, dls_from_table, finish_table, look, open_face, settle
+from psr_fer.data import loaders
+from psr_fer.data.loaders import PixelCache, dls_from_table
+from psr_fer.data.table import DataError, Problem, check_table, finish_table, look, open_face, settle
 from psr_fer.emotions import EMOTIONS
 
 
@@ -82,8 +83,8 @@ def test_settle():
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_cache_decodes_each_face_once(small, tmp_path, where, monkeypatch):
     opened = []
-    real = dt.open_face
-    monkeypatch.setattr(dt, "open_face", lambda root, path, box=None: opened.append(path) or real(root, path, box))
+    real = loaders.open_face
+    monkeypatch.setattr(loaders, "open_face", lambda root, path, box=None: opened.append(path) or real(root, path, box))
     folder = "memory" if where == "memory" else tmp_path/"cache"
     cache = PixelCache(small, tmp_path, 24, folder)
     a = cache([3, 1, 3])

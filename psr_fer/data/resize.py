@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 from PIL import Image
 from .ferplus import USAGES, VOTES, ferplus_table
-from .table import PixelCache
+from .loaders import PixelCache
 
 # %% ../../nbs/data/09_resize.ipynb #0e36a555
 SMALLEST, LARGEST = 12, 48 # pixels; FER+ has no more than 48

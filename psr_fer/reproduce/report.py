@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 import psr_fer
 from psr_fer.checkpoints import atomic_write, read_json
-from psr_fer.data.overview import papers_counts
-from psr_fer.data.table import SPLITS, dls_from_table, split_of
+from psr_fer.data.datasets import papers_counts
+from psr_fer.data.loaders import dls_from_table
+from psr_fer.data.table import SPLITS, split_of
 from psr_fer.figures import MODEL_COLORS, figure, model_look, plot_classes, plot_confusion, plot_history, plot_sizes, reference_line, save
 from psr_fer.interpret import (REDUCED_SIZES, branch_report, by_size, correct_by_reduced_size, mean_by_reduced_size, plot_cumulative, plot_discrepancy,
                                plot_faces, plot_reduced_size)

@@ -15,9 +15,10 @@ from torch import nn
 
 from psr_fer.callbacks import half_precision
 from psr_fer.checkpoints import read_json, write_json
-from psr_fer.data.overview import counts_beside_paper, dataset_of, dataset_table, papers_counts, read_dataset, sample_images
+from psr_fer.data.datasets import counts_beside_paper, detect_dataset, papers_counts, read_dataset, read_folder, sample_images
 from psr_fer.data.synthetic import synthetic_faces
-from psr_fer.data.table import PixelCache, class_counts, dls_from_table, label_prior, split_of
+from psr_fer.data.loaders import PixelCache, dls_from_table
+from psr_fer.data.table import class_counts, label_prior, split_of
 from psr_fer.emotions import EMOTIONS, IMAGENET_STATS, prior
 from psr_fer.figures import image_grid, plot_branches, plot_classes, plot_confusion, plot_sizes, save, size_counts
 from psr_fer.interpret import by_size, correct_by_reduced_size, discrepancy, gains, mean_by_reduced_size, pixels, plot_cumulative, plot_faces
@@ -142,7 +143,7 @@ def run_experiments(names: Sequence[str],  # of EXPERIMENTS or FIGURE_NAMES
     todo = [j for j in jobs if (j.recipe.name, j.seed) not in records or kept and not (run_folder(runs, j.recipe.name, j.seed)/"model.safetensors").exists()]
     say(f"{len(jobs)} trainings, {len(jobs) - len(todo)} done, {len(todo)} to run")
     if todo and (dry_run or hours is not None):
-        faces = dataset_table(dataset, data, check_files=False, **(read or {}))["split"].value_counts()
+        faces = read_dataset(dataset, data, check_files=False, **(read or {}))["split"].value_counts()
         need = estimate(todo, int(faces["train"]), int(faces.get("valid", 0)))
         say(f"about {sum(need):.2g} hours on this machine")
         if hours is not None:
@@ -212,7 +213,7 @@ def draw(names, data, dataset, preset="lite", results="results", runs="runs/repr
                 each = [_finished(runs, configuration_recipe(c, dataset, preset, overrides).name) for c in configurations(name, dataset, preset)]
                 seeds = sorted(set.intersection(*map(set, each)))
                 psr, base = ([o[s] for s in seeds] for o in (each[0], each[-1]))
-                if seeds and table is None: table = dataset_table(dataset, data, **(read or {}))
+                if seeds and table is None: table = read_dataset(dataset, data, **(read or {}))
                 if seeds and name == "fig6": fig = plot_confusion({k: o[0].record.test for k, o in (("PSR", psr), ("baseline", base))}, psr[0].classes)
                 elif seeds and name == "fig12":
                     test = split_of(table, "test")
@@ -236,7 +237,7 @@ def size_change(data, dataset: str, model: str, out, sizes=(48, 96, 192, 48), ep
                 read: dict | None = None, say: Callable = print) -> dict:
     "Train one network while the image size changes, and measure how far the loss jumps; losses per epoch, jumps, `untrained`: loss of the same weights at the old size and the new one."
     recipe = configuration_recipe(Configuration(model, model, model), dataset, preset, (*overrides, ("base", ()), ("epochs", epochs)))
-    run = Run(out, recipe, dataset_table(recipe.dataset, data, seed, **(read or {})), seed, say)
+    run = Run(out, recipe, read_dataset(recipe.dataset, data, seed, **(read or {})), seed, say)
     run.start()
     file, untrained, dls = Path(out)/"size_change.json", [], None
     done = read_json(file) if file.exists() else {}
@@ -276,7 +277,7 @@ def _size_changes(names, data, dataset, preset, runs, results, out, epochs, seed
     sizes, which, name = change_sizes(dataset, preset, models.values()), _which(dataset, preset, overrides), "fig11" if "fig11" in names else "fig2"
     say(f"{name}: {len(models)} training{'s' if len(models) > 1 else ''} of {epochs} epochs at each of {', '.join(map(str, sizes))} px. {other_sizes(sizes, dataset)}".strip())
     if dry_run:
-        faces = dataset_table(dataset, data, check_files=False, **(read or {}))["split"].value_counts()
+        faces = read_dataset(dataset, data, check_files=False, **(read or {}))["split"].value_counts()
         say(f"about {sum(training_hours(replace(r, size=px), int(faces['train'])) for r in models.values() for px in sizes):.2g} hours on this machine")
         return
     command = reproduce_command(name, preset, overrides, (seed,)) + f" --epochs {epochs}"
@@ -293,8 +294,8 @@ def _size_changes(names, data, dataset, preset, runs, results, out, epochs, seed
 
 def reproduce_data(names, data, results="results", out="figures", labels: str = "fer2013new.csv", say: Callable = print) -> dict:
     "Check the paper's tables of the data, cell by cell, and draw its figures of the data; the results get sums only."
-    table, done = read_dataset(data, labels=labels), {}
-    dataset = "synthetic" if (Path(data)/"faces.csv").exists() else table.dataset
+    table, done = read_folder(data, labels=labels), {}
+    dataset = "synthetic" if detect_dataset(data) == "synthetic" else table.dataset
     for o in (results, out): Path(o).mkdir(parents=True, exist_ok=True)
     for name in names:
         held, fig, text = None, None, figure_text(name, dataset)
@@ -337,7 +338,8 @@ def reproduce(names: Sequence[str],  # of NAMES
     "Run, evaluate, print and draw tables and figures of the paper."
     unknown = [o for o in names if o not in NAMES]
     if unknown: raise ValueError(f"the paper has no {unknown[0]!r} here; there are {', '.join(NAMES)}.")
-    dataset = dataset_of(data, names)
+    dataset = detect_dataset(data)
+    if dataset == "affectnet8" and "table6-7" in names: dataset = "affectnet7"
     labels = labels or ("label.csv" if dataset == "synthetic" else None)
     read = dict(labels=labels) if labels else {}
     if labels and dataset == "ferplus": sets = (*sets, ("labels", labels))
@@ -378,7 +380,7 @@ def run_demo(out="demo",  # folder for faces, runs and page
         text += f" About {max(1, round(minutes))} minute{'s' if minutes >= 1.5 else ''} of training on this machine."
     say(text)
     synthetic_faces(out/"faces", n=n, seed=seed)
-    table, runs = dataset_table("synthetic", out/"faces", labels="label.csv"), {}
+    table, runs = read_dataset("synthetic", out/"faces", labels="label.csv"), {}
     for name, recipe in recipes.items():
         say(f"training the {name}")
         train_run(recipe, out/"faces", out/name.lower(), seed, table=table, say=say, command="psr-fer demo")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from psr_fer.data.own import PICTURES, draw_splits, own_dls, own_layout, own_table
+from psr_fer.data.custom import PICTURES, draw_splits, custom_dls, custom_layout, custom_table
 from psr_fer.data.table import DataError
 
 
@@ -39,7 +39,7 @@ def write(file, rows, sep=",", encoding="utf-8"):
 
 
 def wrong(root, **kwargs): # the message, which is no longer than its problems
-    with pytest.raises(DataError) as e: own_table(root, **kwargs)
+    with pytest.raises(DataError) as e: custom_table(root, **kwargs)
     return str(e.value)
 
 
@@ -49,8 +49,8 @@ def counts(table): return table.groupby(["label", "split"]).size().to_dict()
 # what is read
 
 def test_class_folders(tmp_path):
-    t = own_table(folders(tmp_path, ("Happy", "bored", "SAD"), 20))
-    assert own_layout(tmp_path) == "classes"
+    t = custom_table(folders(tmp_path, ("Happy", "bored", "SAD"), 20))
+    assert custom_layout(tmp_path) == "classes"
     assert t.classes == ("happiness", "sadness", "bored") # expressions first, in their own order
     assert counts(t) == {(c, s): n for c in t.classes for s, n in (("train", 14), ("valid", 3), ("test", 3))}
     for path, label in zip(t["path"], t["label"]): assert {"Happy": "happiness", "SAD": "sadness"}.get(path.split("/")[0], "bored") == label
@@ -60,7 +60,7 @@ def test_class_folders(tmp_path):
 
 def test_the_draw_follows_the_seed(tmp_path):
     folders(tmp_path, n=20)
-    one, again, other = own_table(tmp_path, 0), own_table(tmp_path, 0), own_table(tmp_path, 1)
+    one, again, other = custom_table(tmp_path, 0), custom_table(tmp_path, 0), custom_table(tmp_path, 1)
     assert one["split"].tolist() == again["split"].tolist() != other["split"].tolist()
     assert counts(one) == counts(other)
 
@@ -80,15 +80,15 @@ def test_given_splits_stay(tmp_path):
 
 def test_split_folders(tmp_path):
     for part, n in (("Training", 14), ("val", 4), ("test", 3)): folders(tmp_path/part, n=n)
-    t = own_table(tmp_path)
-    assert own_layout(tmp_path) == "splits"
+    t = custom_table(tmp_path)
+    assert custom_layout(tmp_path) == "splits"
     assert counts(t) == {(c, s): n for c in ("happiness", "bored") for s, n in (("train", 14), ("valid", 4), ("test", 3))}
     assert all(p.startswith({"train": "Training", "valid": "val", "test": "test"}[s]) for p, s in zip(t["path"], t["split"]))
 
 
 def test_split_folders_without_test(tmp_path):
     for part, n in (("train", 20), ("valid", 4)): folders(tmp_path/part, n=n)
-    t = own_table(tmp_path)
+    t = custom_table(tmp_path)
     assert counts(t) == {(c, s): n for c in ("happiness", "bored") for s, n in (("train", 17), ("valid", 4), ("test", 3))}
     assert (t["path"].str.startswith("valid/") == (t["split"] == "valid")).all() # the draw takes from train only
 
@@ -98,33 +98,33 @@ def test_folders_within_a_class_belong_to_it(tmp_path):
     for i in range(5): face(tmp_path/"bored"/"anna"/f"{i}.JPG", 500 + i)
     face(tmp_path/"bored"/".thumbnails"/"0.png")
     (tmp_path/"bored"/"notes.txt").write_text("not a face")
-    t = own_table(tmp_path)
+    t = custom_table(tmp_path)
     assert (t["label"] == "bored").sum() == 17 and t["path"].str.contains("anna").sum() == 5
 
 
 def test_unicode_names(tmp_path):
     names = ("gelangweilt – müde", "よろこび", "печаль")
-    t = own_table(folders(tmp_path, names))
+    t = custom_table(folders(tmp_path, names))
     assert set(t.classes) == set(names)
 
 
 def test_two_spellings_of_one_letter_are_one_name(tmp_path): # macOS writes u and two dots, others one letter
     listed(tmp_path, ("mu\u0308de", "m\u00fcde", "wach"), 6)
-    with pytest.raises(DataError, match="wach has 6 faces"): own_table(tmp_path)
-    t = own_table(tmp_path, least=5)
+    with pytest.raises(DataError, match="wach has 6 faces"): custom_table(tmp_path)
+    t = custom_table(tmp_path, least=5)
     assert t.classes == ("m\u00fcde", "wach") and (t["label"] == "m\u00fcde").sum() == 12
 
 
 def test_grey_faces_stay_grey(tmp_path):
-    assert own_table(folders(tmp_path, grey=True)).grey
+    assert custom_table(folders(tmp_path, grey=True)).grey
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_csv(tmp_path, sep, encoding):
     rows = listed(tmp_path, ("Ärger, leise", "x"), sep=sep, encoding=encoding)
-    t = own_table(tmp_path)
-    assert own_layout(tmp_path) == "csv" and t.classes == ("x", "Ärger, leise")
+    t = custom_table(tmp_path)
+    assert custom_layout(tmp_path) == "csv" and t.classes == ("x", "Ärger, leise")
     assert dict(zip(t["path"], t["label"])) == dict(rows)
     assert t["row"].tolist() == list(range(2, 26))
 
@@ -135,21 +135,21 @@ def test_csv_with_other_columns_and_capitals(tmp_path):
     rows = [o.split(",") for o in file.read_text().split()]
     write(tmp_path/"faces.csv", [("id", "Path", "rater", " Label "),
         *((i, p, "anna", k) for i, (p, k) in enumerate(o for o in rows if len(o) == 2 and "png" in o[0]))])
-    assert counts(own_table(tmp_path))["bored", "train"] == 8
+    assert counts(custom_table(tmp_path))["bored", "train"] == 8
 
 
 def test_csv_with_splits(tmp_path):
     rows = listed(tmp_path)
     write(tmp_path/"faces.csv", [("path", "label", "split"),
         *((p, k, ("training", "VAL", "test")[i % 3]) for i, (p, k) in enumerate(rows))])
-    assert counts(own_table(tmp_path)) == {(c, s): 4 for c in ("happiness", "bored") for s in ("train", "valid", "test")}
+    assert counts(custom_table(tmp_path)) == {(c, s): 4 for c in ("happiness", "bored") for s in ("train", "valid", "test")}
 
 
 def test_csv_per_split(tmp_path):
     rows = listed(tmp_path)
     (tmp_path/"faces.csv").unlink()
     for i, part in enumerate(("train", "val", "test")): write(tmp_path/f"{part}.csv", [("path", "label"), *rows[i::3]])
-    t = own_table(tmp_path)
+    t = custom_table(tmp_path)
     assert counts(t) == {(c, s): 4 for c in ("happiness", "bored") for s in ("train", "valid", "test")}
     assert set(t["source"]) == {"train.csv", "val.csv", "test.csv"}
 
@@ -157,7 +157,7 @@ def test_csv_per_split(tmp_path):
 def test_the_csv_itself_may_be_named(tmp_path):
     rows = listed(tmp_path, file="mine.csv")
     write(tmp_path/"other.csv", [("path", "label"), *rows[:3]])
-    t = own_table(tmp_path/"mine.csv")
+    t = custom_table(tmp_path/"mine.csv")
     assert len(t) == 24 and t.root == tmp_path
     assert "mine.csv, other.csv all have the columns path and label" in wrong(tmp_path)
 
@@ -166,13 +166,13 @@ def test_paths_of_other_systems(tmp_path):
     rows = listed(tmp_path)
     write(tmp_path/"faces.csv", [("path", "label"), *((p.replace("/", "\\"), k) for p, k in rows[:12]),
         *((tmp_path/p, k) for p, k in rows[12:])])
-    assert sorted(own_table(tmp_path)["path"]) == sorted(p for p, _ in rows)
+    assert sorted(custom_table(tmp_path)["path"]) == sorted(p for p, _ in rows)
 
 
 def test_a_row_that_stands_twice_counts_once(tmp_path):
     rows = listed(tmp_path)
     write(tmp_path/"faces.csv", [("path", "label"), *rows, *rows[:3]])
-    t = own_table(tmp_path)
+    t = custom_table(tmp_path)
     assert len(t) == 24 and any("3 rows stand more than once" in o for o in t.notes)
 
 
@@ -212,7 +212,7 @@ def test_bad_rows_are_named_with_file_and_row(tmp_path):
                       (30, "leads out of the data folder"), (31, "has 4 columns, the header has 2")):
         assert any(f"faces.csv, row {row}: " in o and text in o for o in message.splitlines()), (row, text, message)
     assert "--skip-bad" in message
-    t = own_table(tmp_path, skip_bad=True)
+    t = custom_table(tmp_path, skip_bad=True)
     assert sorted(t["path"]) == sorted(p for p, _ in rows[1:] if p != "pictures/0-3.png") and t.skipped == 8
 
 
@@ -252,13 +252,13 @@ def test_photos_that_cannot_be_read_are_not_passed_over(tmp_path):
     folders(tmp_path)
     (tmp_path/"bored"/"IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     assert ".heic" in PICTURES and "bored/IMG_1.HEIC is not a picture that can be read" in wrong(tmp_path)
-    assert len(own_table(tmp_path, skip_bad=True)) == 24
+    assert len(custom_table(tmp_path, skip_bad=True)) == 24
 
 
 # what it is for
 
 def test_dls(tmp_path):
-    dls = own_dls(folders(tmp_path, n=20), size=32, bs=4)
+    dls = custom_dls(folders(tmp_path, n=20), size=32, bs=4)
     x, y = dls.train.one_batch()
     assert x.shape == (4, 3, 32, 32) and set(y.tolist()) <= {0, 1}
     assert [len(o.dataset) for o in dls] == [28, 6, 6]
