@@ -13,8 +13,8 @@ from io import BytesIO
 import numpy as np, pandas as pd, yaml
 from sklearn.model_selection import train_test_split
 from fastai.data.core import DataLoaders
-from .rafdb import (Layout, _first_line, find_layout, folders_in, has_classes, is_picture, joined, name_rows, names_in, number,
-    raw_rows, read_cells, read_folders, read_list, refuse, refuse_numbers, settle_codes, split_folders)
+from .folders import (Layout, find_layout, first_line, folders_in, has_classes, is_picture, joined, name_rows, names_in, number,
+    raw_rows, read_cells, read_folders, read_list, read_tables, refuse, refuse_numbers, settle_codes, split_folders)
 from .loaders import FERBlock
 from .table import BOX, DataError, Problem, SPLITS, FaceTable, finish_table
 from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
@@ -81,7 +81,7 @@ def is_affectnet(root # any folder
     try: lay = affectnet_layout(root)
     except (DataError, OSError): return False
     if lay.name in ("original","npy","phase","lists","numbers"): return True
-    if lay.name == "labels": return {"pth","label"} <= {o.strip() for o in _first_line(lay.files["list"]).split(",")}
+    if lay.name == "labels": return {"pth","label"} <= {o.strip() for o in first_line(lay.files["list"]).split(",")}
     if lay.name == "yolo": return "affectnet" in str(lay.base.resolve()).lower() or lay.base.name == "YOLO_format"
     train = lay.files["parts"]["train"]
     inside = folders_in(train)
@@ -94,21 +94,17 @@ _columns = ("subDirectory_filePath","face_x","face_y","face_width","face_height"
 _image_folders = ("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images", "Manually_Annotated", ".")
 
 def _read_original(lay):
-    return pd.concat([_read_original_list(lay, split, file) for split,file in lay.files["lists"].items()], ignore_index=True)
-
-def _read_original_list(lay, split, file):
-    d = read_cells(lay, file, [*_columns[:5], "expression"], names=_columns)
-    folders = [o for o in _image_folders if (lay.base/o).is_dir()]
-    first = d["subDirectory_filePath"].iloc[0].strip() if len(d) else ""
-    folder = next((o for o in folders if (lay.base/o/first).is_file()), _image_folders[0])
-    x, y, w, h = (pd.to_numeric(d[o], errors="coerce").to_numpy(float) for o in _columns[1:5])
+    def place(names, split):
+        folders = [o for o in _image_folders if (lay.base/o).is_dir()]
+        folder = next((o for o in folders if names and (lay.base/o/names[0].strip()).is_file()), _image_folders[0])
+        return joined(lay.prefix(lay.base/folder), names)
+    d = read_tables(lay, lay.files["lists"], _columns[0], "expression", place, names=_columns, more=_columns[1:5])
+    x, y, w, h = (pd.to_numeric(d.pop(o), errors="coerce").to_numpy(float) for o in _columns[1:5])
     bad = np.full(len(d), None, object)
     bad[(w == 0) | (h <= 0)] = "the face box is empty; width and height must be at least 1."
     bad[~np.isfinite([x,y,w,h]).all(0)] = "the face box is not four numbers."
-    bad = np.where(d["bad"].notna(), d["bad"], bad)
-    rows = raw_rows(joined(lay.prefix(lay.base/folder), d["subDirectory_filePath"]), split, d["expression"], lay.rel(file), d["row"], bad)
     box = np.nan_to_num([x, y, x + w, y + h], posinf=0, neginf=0).astype(int)
-    return rows.assign(**dict(zip(BOX, box)), no_box=w < 0)
+    return d.assign(**dict(zip(BOX, box)), no_box=w < 0, bad=np.where(d["bad"].notna(), d["bad"], bad))
 
 # %% ../../nbs/data/06_affectnet.ipynb #fe1b7b6f
 @lru_cache(maxsize=256)
@@ -159,28 +155,22 @@ def _read_npy_part(lay, split, part):
     return pd.concat([rows, lost])
 
 # %% ../../nbs/data/06_affectnet.ipynb #a85eea4f
+_phases = dict(train="train", val="test", valid="test", validation="test", test="test")
+
 def _read_phase(lay):
-    d = read_cells(lay, lay.files["list"], ["phase","img_path","label"])
-    said = dict(train="train", val="test", valid="test", validation="test", test="test")
-    split = [said.get(o.strip().lower(), "") for o in d["phase"]]
-    unclear = [None if s else f"phase {o!r} is neither train nor val." for s,o in zip(split, d["phase"])]
-    path, bad = joined(lay.prefix(lay.base), d["img_path"]), [b or o for b,o in zip(d["bad"], unclear)]
-    return raw_rows(path, split, d["label"], lay.rel(lay.files["list"]), d["row"], bad)
+    return read_tables(lay, {"": lay.files["list"]}, "img_path", "label", lambda names, split: joined(lay.prefix(lay.base), names),
+        "phase", _phases, "phase {0!r} is neither train nor val.")
 
 def _read_lists(lay):
     images = {k: f"{lay.rel(o)}/images/" for k,o in lay.files["parts"].items() if o}
     return pd.concat([read_list(lay, o, images[k], k) for k,o in lay.files["lists"].items()], ignore_index=True)
 
 def _read_numbers(lay):
-    rows = []
-    for split,file in lay.files["lists"].items():
-        d = read_cells(lay, file, ["number","exp"])
+    def place(names, split):
         part = lay.files["parts"][split] or lay.base/("train_set" if split == "train" else "val_set")
-        pictures = _pictures(part/"images")
-        names = [str(n) if (n := number(o)) is not None else o.strip() for o in d["number"].tolist()]
-        path = joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names])
-        rows.append(raw_rows(path, split, d["exp"], lay.rel(file), d["row"], d["bad"]))
-    return pd.concat(rows, ignore_index=True)
+        pictures, names = _pictures(part/"images"), [str(n) if (n := number(o)) is not None else o.strip() for o in names]
+        return joined(f"{lay.rel(part)}/images/", [pictures.get(o, f"{o}.jpg") for o in names])
+    return read_tables(lay, lay.files["lists"], "number", "exp", place)
 
 # %% ../../nbs/data/06_affectnet.ipynb #ee32b40c
 def _read_folders(lay):
