@@ -497,6 +497,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'psr_fer.data.table.FaceTable.split': ('data/table.html#facetable.split', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table.Problem': ('data/table.html#problem', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table.Problem.__str__': ('data/table.html#problem.__str__', 'psr_fer/data/table.py'),
+                                    'psr_fer.data.table.__getattr__': ('data/table.html#__getattr__', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table._is_whole': ('data/table.html#_is_whole', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table._pixel_face': ('data/table.html#_pixel_face', 'psr_fer/data/table.py'),
                                     'psr_fer.data.table._pixel_rows': ('data/table.html#_pixel_rows', 'psr_fer/data/table.py'),

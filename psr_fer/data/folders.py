@@ -41,7 +41,6 @@ def refuse(root, # data folder
     "Raise a `DataError` with this one problem."
     raise DataError(root, [Problem(str(file or root), row, message)])
 
-#| exporti
 _litter = {"thumbs.db", "desktop.ini"} # what desktops leave behind
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 SPLIT_WORDS = dict(train="train training train_set", valid="valid val validation valid_set val_set dev", test="test testing test_set")
@@ -63,39 +62,6 @@ def is_picture(name:str # name of a file
     "Whether a name looks like a picture's."
     return name.lower().endswith(SUFFIXES)
 
-
-# %% ../../nbs/data/03_folders.ipynb #cda3a458
-def refuse(root, # data folder
-           message:str, # one sentence: what is wrong and what to do
-           file=None, # file that it is about; default: the folder itself
-           row:int|None=None # row in that file, counted from 1
-          ): # never returns
-    "Raise a `DataError` with this one problem."
-    raise DataError(root, [Problem(str(file or root), row, message)])
-
-#| exporti
-_litter = {"thumbs.db", "desktop.ini"} # what desktops leave behind
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-SPLIT_WORDS = dict(train="train training train_set", valid="valid val validation valid_set val_set dev", test="test testing test_set")
-SPLIT_OF = {word: split for split,words in SPLIT_WORDS.items() for word in words.split()}
-
-def names_in(folder # any path
-            )->list: # names of its files and folders, sorted; hidden ones and desktop litter left out
-    "What lies in a folder; an empty list where there is no such folder."
-    return sorted(o for o in os.listdir(folder) if o[0] != "." and o.lower() not in _litter) if os.path.isdir(folder) else []
-
-def folders_in(folder # any path
-              )->list: # names of its folders, sorted
-    "The folders in a folder, without asking the disk about each file."
-    if not os.path.isdir(folder): return []
-    with os.scandir(folder) as it: return sorted(o.name for o in it if o.name[0] != "." and o.is_dir())
-
-def is_picture(name:str # name of a file
-              )->bool: # True for the endings of common picture formats
-    "Whether a name looks like a picture's."
-    return name.lower().endswith(SUFFIXES)
-
-
 # %% ../../nbs/data/03_folders.ipynb #c232ed46
 def split_folders(root, # data folder, for the message
                   base # folder that may hold folders such as train, val_set, Test
@@ -116,45 +82,6 @@ def has_classes(folder # a split's folder
     "Whether a folder holds class folders."
     return sum(o.isdigit() and len(o) < 3 or is_emotion(o) for o in folders_in(folder)) > 1
 
-#| exporti
-def find_layout(root, # data folder
-                detect, # function (root, base) -> Layout or None
-                known=(), # names (lower case) of folders in which the data usually lie
-                what:str="data set" # its name, for messages
-               )->Layout|None: # None when nothing was recognised
-    "Look for a data set in `root` itself, then one folder below."
-    root = Path(root)
-    if not root.is_dir(): refuse(root, f"there is no such folder; give the folder that holds {what}.")
-    if (found := detect(root, root)): return found
-    inner = [root/o for o in folders_in(root)]
-    for part in ([o for o in inner if o.name.lower() in known], [o for o in inner if o.name.lower() not in known]):
-        hits = [hit for o in part if (hit := detect(root, o))]
-        if len(hits) > 1:
-            bases = ", ".join(o.base.name for o in hits)
-            refuse(root, f"holds more than one copy of {what} ({bases}); give the folder of the one you mean.")
-        if hits: return hits[0]
-
-# %% ../../nbs/data/03_folders.ipynb #c232ed46
-def split_folders(root, # data folder, for the message
-                  base # folder that may hold folders such as train, val_set, Test
-                 )->dict: # split -> folder
-    "The folders of `base` that are named like a split; two for one split are refused."
-    out = {}
-    for o in folders_in(base):
-        split = SPLIT_OF.get(o.lower())
-        if split is None: continue
-        if split in out:
-            refuse(root, f"{out[split].name} and {o} both look like the {split} split; remove or rename the one that does not belong.",
-                base)
-        out[split] = Path(base)/o
-    return {o: out[o] for o in SPLITS if o in out}
-
-def has_classes(folder # a split's folder
-               )->bool: # True when at least two of its folders are named like classes: a number, or an expression
-    "Whether a folder holds class folders."
-    return sum(o.isdigit() and len(o) < 3 or is_emotion(o) for o in folders_in(folder)) > 1
-
-#| exporti
 def find_layout(root, # data folder
                 detect, # function (root, base) -> Layout or None
                 known=(), # names (lower case) of folders in which the data usually lie
@@ -196,32 +123,6 @@ def joined(prefix:str, # folder that the names are relative to, "" or ending in 
     names = [o.strip().replace("\\", "/") for o in (names.tolist() if hasattr(names, "tolist") else names)]
     return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
 
-#| exporti
-def _text(lay, file):
-    try: return Path(file).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError: refuse(lay.root, "is not UTF-8 text; save it as plain text.", lay.rel(file))
-
-def read_list(lay:Layout, # where
-              file, # text file with lines "name label"
-              prefix:str="", # folder of the pictures, as in `joined`
-              split:str="" # split of all rows
-             )->pd.DataFrame: # raw rows
-    "Read a list with a name and a label in each line."
-    lines = [(i, o.rsplit(None, 1)) for i,o in enumerate(_text(lay, file).splitlines(), 1) if o.strip()]
-    if not lines: refuse(lay.root, "is empty; each line should hold a picture's name and its label.", lay.rel(file))
-    names, labels = [o[0] for _,o in lines], [o[1] if len(o) == 2 else "" for _,o in lines]
-    bad = [None if len(o) == 2 else f"{o[0]!r} is not a name and a label." for _,o in lines]
-    return raw_rows(joined(prefix, names), split, labels, lay.rel(file), [i for i,_ in lines], bad)
-
-# %% ../../nbs/data/03_folders.ipynb #cc423b4d
-def joined(prefix:str, # folder that the names are relative to, "" or ending in "/"
-           names # list of str
-          )->list: # paths; absolute names stay absolute, so that they are found out later
-    "Names of a list as paths relative to the data folder."
-    names = [o.strip().replace("\\", "/") for o in (names.tolist() if hasattr(names, "tolist") else names)]
-    return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
-
-#| exporti
 def _text(lay, file):
     try: return Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError: refuse(lay.root, "is not UTF-8 text; save it as plain text.", lay.rel(file))
@@ -260,58 +161,6 @@ def _uneven(file): # {row: sentence} of the lines that have another number of ce
             k = line.count(",") + 1
             if k != n and '"' not in line and line.strip(): out[i] = f"the line has {k} cell{'s' if k > 1 else ''} instead of {n}."
     return out
-
-# %% ../../nbs/data/03_folders.ipynb #c2b741e3
-def require_columns(lay:Layout, # where
-                    file, # file of the table
-                    found, # its columns
-                    needed, # those that must be there
-                    row:int|None=None # row that names them
-                   ):
-    "Refuse a table that lacks a column."
-    missing = [o for o in needed if o not in found]
-    if missing: refuse(lay.root, columns_missing(missing, needed), lay.rel(file), row)
-
-def first_line(file):
-    with open(file, encoding="utf-8-sig", errors="replace") as f: return f.readline()
-
-def _uneven(file): # {row: sentence} of the lines that have another number of cells than the first; quoted cells are left to pandas
-    out = {}
-    with open(file, encoding="utf-8-sig", errors="replace") as f:
-        n = f.readline().count(",") + 1
-        for i,line in enumerate(f, 2):
-            k = line.count(",") + 1
-            if k != n and '"' not in line and line.strip(): out[i] = f"the line has {k} cell{'s' if k > 1 else ''} instead of {n}."
-    return out
-
-# %% ../../nbs/data/03_folders.ipynb #c719fdaa
-def _read_csv_text(lay, file, needed, wanted, names): # -> table of the wanted columns; names: of a file without header, else None
-    def refuse_file(message, row=None): refuse(lay.root, message, lay.rel(file), row)
-    try: return pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
-        header=0 if names is None else None, names=names, usecols=lambda o: str(o).strip() in wanted)
-    except pd.errors.EmptyDataError: refuse_file(f"is empty; needed are the columns {', '.join(needed)}.")
-    except UnicodeDecodeError: refuse_file("is not UTF-8 text; save it as plain csv.")
-    except pd.errors.ParserError as e:
-        line = re.search(r"line (\d+)", str(e))
-        refuse_file(f"the line cannot be read as csv ({str(e).strip().splitlines()[-1]}).", int(line[1]) if line else None)
-
-def read_cells(lay:Layout, # where
-               file, # csv file
-               needed, # names of columns that must be there
-               optional=(), # columns that are read where they are
-               names=None # all columns in their order, for files that come without a header
-              )->pd.DataFrame: # text of the cells as it stands there; row, counted from 1, header included; bad, as in `raw_rows`
-    "Read columns of a csv file as text; missing columns are refused, lines with too many or too few cells are marked."
-    has_header = names is None or any(o in first_line(file) for o in needed)
-    d = _read_csv_text(lay, file, needed, {*needed, *optional}, None if has_header else list(names))
-    d.columns = [str(o).strip() for o in d.columns]
-    require_columns(lay, file, d, needed, row=1)
-    if not len(d): refuse(lay.root, f"is empty; needed are the columns {', '.join(needed)}.", lay.rel(file))
-    d = d.fillna("")
-    d["row"] = np.arange(len(d)) + 1 + has_header
-    uneven = _uneven(file)
-    d["bad"] = pd.Series([uneven.get(o) for o in d["row"].tolist()], dtype=object, index=d.index)
-    return d[(d[list(needed)] != "").any(axis=1)]
 
 # %% ../../nbs/data/03_folders.ipynb #c719fdaa
 def _read_csv_text(lay, file, needed, wanted, names): # -> table of the wanted columns; names: of a file without header, else None
@@ -380,37 +229,6 @@ def read_folders(lay:Layout, # where
             elif is_picture(o): loose.append(f"{lay.rel(folder)}/{o}")
         if loose: rows.append(raw_rows(loose, split, "", lay.rel(folder), bad=[f"{o} lies in no class folder." for o in loose]))
     return pd.concat(rows, ignore_index=True)
-
-# %% ../../nbs/data/03_folders.ipynb #cb6b7eb7
-def number(text # a cell
-          )->int|None: # None when it is not a whole number
-    "Class number that a cell holds: 3, ' 3' and 3.0 are the same."
-    try: x = float(text)
-    except ValueError: return None
-    return int(x) if x == x and abs(x) < 1e9 and x == int(x) else None
-
-def code_names(classes, # names in the order of the numbers ("a,b,c" or a sequence), a key of `ORDERS`, or {number: name}
-               numbers # class numbers found
-              )->dict: # number -> name
-    "What each class number means, as the caller says."
-    if isinstance(classes, dict): out = {int(k): emotion(v) for k,v in classes.items()}
-    else:
-        names = [emotion(o) for o in (ORDERS.get(classes) or classes.split(",") if isinstance(classes, str) else classes) if o]
-        first = 1 if 0 not in numbers and max(numbers) >= len(names) else 0
-        out = {first + i: o for i,o in enumerate(names)}
-    if len(set(out.values())) < len(out): raise ValueError(f"classes= must name each expression once; got {list(out.values())}.")
-    return out
-
-def by_counts(counts:dict, # number -> faces
-              official:dict, # name -> faces in the release
-              tol:float=.005 # share by which a count may differ
-             )->dict|None: # number -> name, or None when the counts do not tell
-    "What the class numbers mean, from how many faces each has."
-    near = {o: [k for k,n in counts.items() if abs(n - m) <= tol*m] for o,m in official.items()}
-    if any(len(o) != 1 for o in near.values()): return None
-    out = {k[0]: o for o,k in near.items()}
-    over = sum(n for k,n in counts.items() if k not in out) # numbers that the release has no class for; a few are errors
-    return out if len(out) == len(official) and over <= tol*sum(official.values()) else None
 
 # %% ../../nbs/data/03_folders.ipynb #cb6b7eb7
 def number(text # a cell

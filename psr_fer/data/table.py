@@ -239,7 +239,15 @@ def finish_table(table:pd.DataFrame, # rows as a reader found them, with source 
     return replace(table, layout=layout, notes=list(notes), classes=tuple(classes), grey=grey)
 
 # %% ../../nbs/data/00_table.ipynb #5959ed06
+_moved = {"PixelCache", "CachedDL", "FERBlock", "TensorShares", "SoftLabel", "HardLabel", "OpenFace", "by_split", "is_plain", "fer_block",
+          "dls_from_table", "table_targets", "show_results", "plot_top_losses", "MEMORY"}
+
 def split_of(table, split): return FaceTable.of(table).split(split) # the former name
+
+def __getattr__(name): # names that moved to data.loaders, which needs torch and fastai
+    if name not in _moved: raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from psr_fer.data import loaders
+    return getattr(loaders, name)
 
 # %% ../../nbs/data/00_table.ipynb #63ee3b8b
 def _splits_of(table): return [o for o in SPLITS if (table["split"] == o).any()]
