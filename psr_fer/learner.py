@@ -22,7 +22,7 @@ import fastai.callback.progress # noqa: F401 - the progress bar
 from .data.augment import random_homography, warp_batch
 from .data.loaders import is_plain, plot_top_losses, show_results
 from .callbacks import EMA, unwrap_model
-from .emotions import AUGMENTS, PAPER_RATES
+from .recipes import AUGMENTS, PAPER_RATES
 from .losses import get_loss
 from .metrics import macro_f1, ua, wa
 from .models.psr import PSR, Baseline, block_names, fit_fusion as _fit_fusion, fuse_scores, raw_scores

@@ -14,7 +14,8 @@ from fastcore.basics import store_attr
 from fastai.vision.core import TensorImage
 from fastai.data.transforms import Normalize
 from fasttransform import Transform
-from ..emotions import AUGMENTS, IMAGENET_STATS
+from ..emotions import IMAGENET_STATS
+from ..recipes import AUGMENTS
 
 # %% ../../nbs/data/02_augment.ipynb #1e2c337c
 def _uniform(n, lo, hi, p, neutral, gen): # n draws from [lo,hi], each replaced by `neutral` with probability 1-p

@@ -207,7 +207,7 @@ def read_tables(lay:Layout, # where
     "Read the layouts that are csv files: one file per split, or one file with a column that names it."
     out = []
     for own,file in files.items():
-        d = read_cells(lay, file, [path, label, *([split] if split else []), *more], optional, names)
+        d = read_cells(lay, file, [path, *more, label, *([split] if split else [])], optional, names)
         bad = d["bad"].tolist()
         if split:
             said = [words.get(o.strip().lower(), "") for o in d[split]]
