@@ -63,7 +63,7 @@ def read_dataset(name:str, # key of `DATASETS`
                  root:str|Path, # its folder
                  seed:int=0, # seed of a random validation split
                  **read # further arguments of the reader: skip_bad, labels, protocol, fold, ...
-                )->FaceTable:
+                )->FaceTable: # fit for use
     "Read a data set as recipes for it do."
     if name not in DATASETS: raise ValueError(f"no data set {name!r}; choose one of {', '.join(DATASETS)}.")
     d = DATASETS[name]

@@ -150,7 +150,9 @@ def require_columns(lay:Layout, # where
     missing = [o for o in needed if o not in found]
     if missing: refuse(lay.root, columns_missing(missing, needed), lay.rel(file), row)
 
-def first_line(file):
+def first_line(file # text file
+              )->str: # with its line end
+    "The first line of a file."
     with open(file, encoding="utf-8-sig", errors="replace") as f: return f.readline()
 
 def _uneven(file): # {row: sentence} of the lines that have another number of cells than the first; quoted cells are left to pandas
