@@ -5,6 +5,7 @@ by branch" computes a pyramid as the authors do, one branch after the other; "Py
 "PyTorch, folded" has its batch normalisation folded, as the exported files have. `--methods` compares ways to calibrate int8 instead.
 """
 import argparse
+import sys
 import tempfile
 import time
 from functools import partial
@@ -14,9 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from model import Plain, machine  # benchmarks/model.py
 from psr_fer.checkpoints import checkpoint_files, load_model
 from psr_fer.export import METHODS, ExportModel, dataset_faces, export_model, quantize, runner
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from model import Plain, machine  # noqa: E402 - benchmarks/model.py
 
 
 def run_all(f, faces): return np.concatenate([f(o) for o in np.array_split(faces, max(1, len(faces)//64))]) # (N,C) probabilities

@@ -96,7 +96,7 @@ def test_every_public_name_is_documented():
 @pytest.mark.parametrize("source,wanted", [
     ("def f(a, # one\n      b=2 # two\n     )->int: # three\n    'Words.'\n    return 1", []),
     ("def f(a, b): # both\n    'Words.'", ["a"]), ("def f(a): # one\n    return a", ["no docstring", "return"]),
-    ("def f()->int:\n    'Words.'\n    return 1", ["return"]),
+    ("def f()->dict:\n    'Words.'\n    return 1", ["return"]),
     ("@dataclass\nclass A:\n    'Words.'\n    x:int # one\n    y:int", ["field y"]),
     ("class A:\n    'Words.'\n    def g(self): pass\n    def forward(self, x): pass", ["no docstring of g"])])
 def test_the_rule_finds_what_is_missing(source, wanted): assert list(problems(source, ast.parse(source).body[0])) == wanted

@@ -207,10 +207,10 @@ def test_bootstrap_is_quick():
     assert time.process_time() - t < 2
 
 
-@pytest.mark.parametrize("a,b,words", [([True], [True,False], "right_a has 1 faces and right_b 2"),
-    ([0,2], [0,1], "right_a must be one True or False per face"),
-                                       ([], [], "right_a must be"), ([True], [[True]], "right_b must be")])
-def test_bootstrap_refuses_what_is_no_judgement(a, b, words):
+@pytest.mark.parametrize("a,b,words", [([True], [True,False], "correct_a has 1 faces and correct_b 2"),
+    ([0,2], [0,1], "correct_a must be one True or False per face"),
+                                       ([], [], "correct_a must be"), ([True], [[True]], "correct_b must be")])
+def test_bootstrap_needs_one_answer_per_face(a, b, words):
     with pytest.raises(ValueError, match=words): bootstrap_difference(a, b)
 
 

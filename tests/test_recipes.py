@@ -109,12 +109,12 @@ def test_recipes_command_needs_no_torch():
 def test_balanced_sampling_and_mixup_reach_the_training(faces):
     from fastai.callback.mixup import MixUp
     from psr_fer.data.ferplus import ferplus_table
-    from psr_fer.runs import recipe_learner, run_dls
+    from psr_fer.runs import Run, recipe_learner
     recipe = get_recipe("synthetic-demo", ["balanced=true", "mixup=0.4", "size=32", "batch_size=16", "ema=0", "precision=float32"])
-    class Fake: # what run_dls asks of a run
+    class Fake: # what Run.dls asks of a run
         table, seed, cache = ferplus_table(faces, labels="label.csv"), 0, "memory"
     Fake.recipe = recipe
-    dls = run_dls(Fake, 32)
+    dls = Run.dls(Fake, 32)
     drawn = torch.cat([y for _ in range(4) for _, y in dls.train])
     counts = torch.bincount(drawn.argmax(1) if drawn.ndim == 2 else drawn, minlength=8)
     there = Fake.table.query("split == 'train'")["label"].value_counts()

@@ -121,7 +121,7 @@ def test_report_one_size_of_faces_evaluates_smaller_ones(runs, tmp_path, faces, 
     real = R.table_of
     def equal(about, data):
         t = real(about, data)
-        t["width"] = t["height"] = 48
+        t.df["width"] = t.df["height"] = 48
         return t
     monkeypatch.setattr(R, "table_of", equal)
     runs = R._name([CompletedRun(o) for o in runs])

@@ -135,7 +135,7 @@ def bundle(run:str|Path, data:str|Path, out:str|Path, mix:str|Path|None=None, sh
         (model, about), megabytes = load_model(stored), round(stored.stat().st_size/1e6, 2)
     say("measuring the stored weights")
     card, t = make_card(model, about, data)
-    card |= mixed | dict(command=metrics["command"], weights_at_start=metrics.get("weights"), minutes=metrics["minutes"],
+    card |= mixed | dict(command=metrics.get("command"), weights_at_start=metrics.get("weights"), minutes=metrics["minutes"],
                          device=metrics["device"], megabytes=megabytes, licence=LICENCE)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, out, half=True, **described, temperature=t, card=card)
