@@ -341,3 +341,8 @@ def test_dls(tmp_path):
     assert x.shape == (8,3,24,24) and y.shape == (8,) and list(dls.vocab) == list(EMOTIONS)
     assert [len(o.dataset) for o in dls.loaders] == [72,8,40]
     with pytest.raises(ValueError, match="valid_share must be above 0"): affectnet_dls(root, valid_share=0)
+
+
+def test_read_folder_other_numbers_of_classes_are_an_error(tmp_path):
+    from psr_fer.data.datasets import read_folder
+    with pytest.raises(ValueError, match="n_classes=9; AffectNet has 8 classes, or 7 without contempt"): read_folder(tmp_path, n_classes=9)

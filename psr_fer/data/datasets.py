@@ -78,6 +78,7 @@ def read_folder(root:str|Path, # folder
                 skip_bad:bool=False # leave bad rows out
                )->FaceTable: # all training faces of RAF-DB in train: no fold is held out
     "Read whatever data set `root` holds."
+    if n_classes not in (None, 7, 8): raise ValueError(f"n_classes={n_classes}; AffectNet has 8 classes, or 7 without contempt.")
     name = detect_dataset(root)
     if name == "affectnet8" and n_classes == 7: name = "affectnet7"
     given = dict(labels=labels, protocol=protocol, fold=None)
