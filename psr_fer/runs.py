@@ -714,7 +714,7 @@ def evaluate_run(run, # folder of a run, a .safetensors file with its .json, or 
     views = about.get("views", "paper") if tta is None else "paper" if tta > 1 else "none"
     n = dict(paper=about.get("views_n", 8) if tta is None else tta, flip=2, none=1)[views]
     result, *_ = evaluate_model(model, dl, about["classes"], views, n, about["seed"])
-    say(f"{'the bundled weights' if run == 'default' else run} on {split} of {data}: {result['n']:,} faces, {n} view{'s' if n > 1 else ''}")
+    say(f"{'the bundled weights' if str(run) == 'default' else run} on {split} of {data}: {result['n']:,} faces, {n} view{'s' if n > 1 else ''}")
     say(f"WA {result['wa']:.2%}  UA {result['ua']:.2%}  macro-F1 {result['macro_f1']:.2%}")
     for i, b in enumerate(result.get("branches", []), 1): say(f"  branch {i} alone: WA {b['wa']:.2%}  UA {b['ua']:.2%}")
     say("recall: " + ", ".join(f"{k} {v:.2%}" for k, v in result["recall"].items() if v is not None))
