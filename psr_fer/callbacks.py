@@ -290,13 +290,13 @@ def time_precisions(model:nn.Module, # network in training mode; a copy is used
     "Time a training step of this very network."
     with torch.random.fork_rng():
         model, x = copy.deepcopy(model).to(device).train(), torch.rand(batch_size, 3, size, size, device=device)
-        taken = {"float32": [], half_precision(device): []}
+        taken, first = {"float32": [], half_precision(device): []}, {}
         for i in range(rounds + 1):
             for o, times in taken.items():
                 seconds = _step_seconds(model, x, _DTYPES[o])
+                first.setdefault(o, seconds)
                 if i: times.append(seconds)
-                elif o != "float32" and seconds > 3*first: return {"float32": first, o: seconds} # emulated: no need to look twice
-                first = seconds
+                elif seconds > 3*first["float32"]: return first # emulated: no need to look twice
     return {o: min(times) for o, times in taken.items()}
 
 def resolve_precision(precision:str="auto", # "auto", "float32", "bf16" or "fp16"

@@ -17,7 +17,7 @@ from fastai.data.transforms import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor, fx, nn
 from .data.table import BOX, FaceTable, open_face
-from .emotions import EMOTIONS, IMAGENET_STATS
+from .emotions import IMAGENET_STATS
 from .figures import MODEL_COLORS, class_color, figure, legend_below, model_look, plain_log, reference_line
 from .learner import fuse_scores, raw_scores
 from .metrics import METRICS, bootstrap_difference, bootstrap_metric, evaluate_scores, resampled_means # noqa: F401 - for who looks for them here
@@ -78,16 +78,12 @@ def reduced_size_scores(model, # PSR, Baseline or any classifier
     return {k: torch.cat(v) for k,v in out.items()}, torch.cat(targets)
 
 # %% ../nbs/core/05_interpret.ipynb #56fe9ce7
-def _fused(model, scores): # (N,C) log-probabilities on the CPU, wherever the model is
-    p = next(model.parameters(), scores)
-    return fuse_scores(model, torch.as_tensor(scores).to(p.device)).cpu()
-
 def branch_predictions(model, # the model that gave the scores
                        scores:Tensor # (N, n_branches, C) raw scores
                       )->dict: # "fused" and, for a PSR, each branch's name -> (N,) int64 class indices on the CPU
     "Predictions of the model and of each of its branches."
     names = model.branch_names() if hasattr(model, "branch_names") else []
-    return dict(fused=_fused(model, scores).argmax(1), **{k: scores[:,i].argmax(1).cpu() for i,k in enumerate(names)})
+    return dict(fused=fuse_scores(model, torch.as_tensor(scores)).argmax(1).cpu(), **{k: scores[:,i].argmax(1).cpu() for i,k in enumerate(names)})
 
 def _numbers(targets): # (N,) class indices of (N,) or (N,C) targets
     t = torch.as_tensor(targets)
@@ -229,7 +225,7 @@ def branch_report(scores:Tensor, # (N, n_branches, C) raw scores
                  )->pd.DataFrame: # wa, ua, macro_f1 and weight in [0,1]; a row per branch, then "fused"
     "What each branch reaches alone, what their fusion reaches, and how much each counts in it."
     y, names = _numbers(targets).cpu().numpy(), model.branch_names() if hasattr(model, "branch_names") else []
-    each = {k: scores[:,i] for i,k in enumerate(names)} | dict(fused=_fused(model, scores))
+    each = {k: scores[:,i] for i,k in enumerate(names)} | dict(fused=fuse_scores(model, scores))
     rows = {k: {m: evaluate_scores(v.cpu(), y, classes)[m] for m in METRICS} for k,v in each.items()}
     weights = model.fusion_weights() if names else {}
     return pd.DataFrame(rows).T.assign(weight=[weights.get(k, 1.) for k in rows])

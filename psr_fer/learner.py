@@ -6,10 +6,9 @@
 __all__ = ['block_rates', 'DiscriminativeRates', 'psr_learner', 'baseline_learner', 'check_plain', 'tta_scores']
 
 # %% ../nbs/core/07_learner.ipynb #e45226ac
-from collections.abc import Callable
 from functools import lru_cache
 import pandas as pd, torch
-from torch import Tensor, nn
+from torch import Tensor
 from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler
 from fastai.imports import dispatch
@@ -21,7 +20,7 @@ import fastai.callback.schedule # fit_one_cycle, lr_find
 import fastai.callback.progress # noqa: F401 - the progress bar
 from .data.augment import random_homography, warp_batch
 from .data.loaders import is_plain, plot_top_losses, show_results
-from .callbacks import EMA, unwrap_model
+from .callbacks import EMA, unwrap_model # noqa: F401 - EMA for who looks for it here
 from .recipes import AUGMENTS, PAPER_RATES
 from .losses import get_loss
 from .metrics import macro_f1, ua, wa

@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 # %% ../nbs/core/12_runs.ipynb #6fd10683
 import psr_fer
 from .callbacks import EMA, Checkpoint, Progress, SeedEpochs, StopOnNaN, epoch_seed, precision_callbacks, resolve_precision, restore, seed_all, stop_on_signal
-from .checkpoints import atomic_write, load_model, read_json, save_model, save_tensors, transfer_weights, write_json
+from .checkpoints import atomic_write, load_model, read_checked, read_json, save_model, save_tensors, transfer_weights, write_arrays, write_json
 from .data.datasets import read_dataset
 from .data.loaders import PixelCache, dls_from_table
 from .data.table import SPLITS
@@ -117,9 +117,7 @@ class RunRecord:
     def load(cls, file # metrics.json, or NAME__sSEED.json in results/
             )->"RunRecord":
         "Read a record and the predictions beside it. ValueError says what is wrong with the file."
-        try: out = cls.from_dict(read_json(file))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
-            raise ValueError(f"{file} is not the record of a run ({str(e).splitlines()[0][:200] if str(e) else type(e).__name__}); delete it or restore it.") from None
+        out = read_checked(file, "a run", cls.from_dict)
         npz = Path(file).with_suffix(".npz")
         if npz.exists():
             with np.load(npz) as d: out.predictions = {k: d[k] for k in d.files}
@@ -133,9 +131,7 @@ class RunRecord:
             )->None:
         "Write both files, each atomically."
         file = Path(file)
-        def write(path):
-            with path.open("wb") as f: np.savez_compressed(f, **self.predictions)
-        if self.predictions: atomic_write(file.with_suffix(".npz"), write)
+        if self.predictions: write_arrays(file.with_suffix(".npz"), self.predictions)
         write_json(file, self.to_dict())
 
     def correct(self, branch:str="fused" # "fused", or the name of a branch
@@ -574,9 +570,7 @@ def _finish(run, model, dls): # evaluate, save, record
     read = dict(run.read, skip_bad=True) if table.skipped else run.read
     save_model(model, run.folder/"model.safetensors", classes=run.classes, recipe=r.name, seed=run.seed, protocol=table.protocol, dataset=r.dataset,
                read=read, grey=table.grey, views=r.views, views_n=r.views_n, **calibration)
-    def write(path):
-        with path.open("wb") as f: np.savez_compressed(f, scores=scores.numpy().astype(np.float16), targets=targets.numpy())
-    atomic_write(run.folder/"test.npz", write)
+    write_arrays(run.folder/"test.npz", dict(scores=scores.numpy().astype(np.float16), targets=targets.numpy()))
     last = "sgd" if r.sgd_epochs else "fit"
     timed = pd.DataFrame(run.history)[["train_seconds","step_seconds"]].dropna().sum()
     record = RunRecord(run_name(r, run.read, run.init), run.seed, test, data=run.data, preset=r.name.partition("+")[0], changed=changes_of(r), read=run.read,

@@ -13,7 +13,7 @@ import numpy as np, pandas as pd, torch
 from PIL import Image
 from fastcore.foundation import L
 from fasttransform import Transform, ItemTransform, DisplayedTransform
-from fastai.data.all import Category, CategoryMap, DataBlock, DataLoaders, IntToFloatTensor, TensorCategory, TfmdDL, ToTensor, TransformBlock
+from fastai.data.all import Category, CategoryMap, DataBlock, DataLoaders, IntToFloatTensor, TensorCategory, TfmdDL, TransformBlock
 from fastai.data.block import _merge_tfms
 from fastai.losses import CrossEntropyLossFlat
 from fastai.torch_core import TensorBase

@@ -7,7 +7,6 @@ __all__ = ['face_id', 'rafdb_layout', 'is_rafdb', 'stratified_folds', 'rafdb_tab
 
 # %% ../../nbs/data/05_rafdb.ipynb #28170333
 import importlib.util, os, re, warnings
-from pathlib import Path
 import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedKFold
 from fastai.data.core import DataLoaders

@@ -637,7 +637,7 @@ def synthetic_dls(dest, # folder of the faces, drawn on first use
                   bs:int=64, # faces per batch
                   soft:bool=True, # train against the votes
                   **kwargs # further arguments of `ferplus_dls`
-                 )->"DataLoaders": # of fastai: train, valid, test
+                 )->object: # fastai DataLoaders: train, valid, test
     "The drawn faces as fast DataLoaders, read by the reader of FER+."
     from psr_fer.data.ferplus import ferplus_dls # here, because drawing needs no torch
     synthetic_faces(dest, n, seed)

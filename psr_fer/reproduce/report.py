@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import psr_fer
-from psr_fer.checkpoints import atomic_write, read_json
+from psr_fer.checkpoints import atomic_write, read_checked
 from psr_fer.data.datasets import papers_counts
 from psr_fer.data.loaders import dls_from_table
 from psr_fer.data.table import SPLITS, split_of
@@ -129,23 +130,25 @@ def _section_part(s):
     return p
 
 
+def _data_part(name, title, d):  # of the content of a file
+    p = Part(f"{title}: {d['dataset']}", _paper(name, d["dataset"]), commands=(str(d["command"]),), name=name)
+    if name.startswith("table"): p.tables = [pd.DataFrame([[d["labels"], int(d["cells"]), int(d["equal"])]], columns=["Label file", "Cells", "Equal to the paper's"]).astype(str)]
+    elif name == "fig4":
+        counts = pd.DataFrame(d["counts"]).astype(int)
+        p.figures = {title: lambda: plot_classes(counts, papers_counts(d["dataset"]))}
+    else:
+        sizes, text = d["sizes"], figure_text("fig1", d["dataset"])
+        if len(sizes["edges"]) != len(sizes["counts"]) + 1 or not np.isfinite([*sizes["edges"], *sizes["counts"], *(sizes[k] for k in ("faces", "mean", "sd", "largest"))]).all():
+            raise ValueError("its numbers do not go together")
+        p.figures = {title: lambda: plot_sizes(sizes, text.levels if text else ())}
+    return p
+
+
 def _data_parts(results):
     for name, title in _DATA_TITLES.items():
         found = sorted(Path(results).glob(f"{name}-*.json"))
         for file in found:
-            try:
-                d = read_json(file)
-                p = Part(f"{title}: {d['dataset']}", _paper(name, d["dataset"]), commands=(str(d["command"]),), name=name)
-                if name.startswith("table"): p.tables = [pd.DataFrame([[d["labels"], int(d["cells"]), int(d["equal"])]], columns=["Label file", "Cells", "Equal to the paper's"]).astype(str)]
-                elif name == "fig4": p.figures = {title: lambda c=pd.DataFrame(d["counts"]).astype(int), o=d["dataset"]: plot_classes(c, papers_counts(o))}
-                else:
-                    sizes, t = d["sizes"], figure_text("fig1", d["dataset"])
-                    if len(sizes["edges"]) != len(sizes["counts"]) + 1 or not np.isfinite([*sizes["edges"], *sizes["counts"], *(sizes[k] for k in ("faces", "mean", "sd", "largest"))]).all():
-                        raise ValueError("its numbers do not go together")
-                    p.figures = {title: lambda s=sizes, t=t: plot_sizes(s, t.levels if t else ())}
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as e:
-                raise ValueError(f"{file} is not a record of {name} ({str(e).splitlines()[0][:200] if str(e) else type(e).__name__}); delete it or restore it.") from None
-            yield p
+            yield read_checked(file, name, partial(_data_part, name, title))
         wanted = "rafdb" if name == "fig1" else "ferplus"
         if not any(o.stem.endswith(f"-{wanted}") for o in found): yield _missing(name, f"{title}: {wanted}", wanted, "lite", "not run: give your copy")
     yield _missing("fig5", "Sample faces (Fig. 5, Section IV)", "", "lite", "Images of real faces are not published: the command draws them on your disk")
@@ -318,13 +321,13 @@ def parts_of_runs(runs: Sequence[CompletedRun], data: str | Path | None = None, 
     looks = {r.short: model_look(k)["color"] for k, r in enumerate(runs)}
     return [Part("Test split", ("In parentheses 95 % intervals by bootstrap over the test faces.", *(f"{r.name}: selected {r.record.selected}." for r in runs)), [table]),
             *([Part("Face by face", ("Difference of WA in points, paired bootstrap over the same faces; the noise between seeds is not in it.",), [faces])] if len(faces) else []),
-            *(Part(f"How {r.name} was trained", tables=[o for o in _facts(r) if len(o)]) for r in runs),
             Part("Recall per class, %", tables=[recall_table({r.name: r.record.test for r in runs})]),
             Part("Confusion", ("Percent of each true class.",), figures={f"Confusion of {r.name}": lambda r=r: plot_confusion({r.short: r.record.test}, r.classes) for r in runs}),
             Part("Calibration", ("Bars below the dashed line: over-confident.",), figures={f"Calibration of {r.name}": lambda r=r: plot_reliability(r, looks[r.short]) for r in runs}),
             Part("Learning curves", figures={"Learning curves": lambda: plot_history({r.short: r.history for r in runs})}),
             *(Part(f"Branches of {r.name}, %", tables=[100*branch_report(r.scores, r.targets, r.classes, r.model).rename(columns=METRICS)]) for r in runs if "branches" in r.record.test),
-            *(_face_parts(runs, data, say) if data else [])]
+            *(_face_parts(runs, data, say) if data else []),
+            *(Part(f"How {r.name} was trained", tables=[o for o in _facts(r) if len(o)]) for r in runs)]
 
 
 # ---- HTML

@@ -9,10 +9,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..checkpoints import read_json
+from ..checkpoints import read_checked
 from ..metrics import METRICS
 from ..recipes import RECIPES, Recipe
-from .paper import EXPERIMENTS, READER, Claim, Experiment, configuration_recipe, configurations, reproduce_command
+from .paper import EXPERIMENTS, Claim, Experiment, configuration_recipe, configurations, reproduce_command
 from .statistics import Comparison, compare, holm, mean_over_classes, verdict
 from ..runs import RunRecord, starting_weights
 
@@ -233,12 +233,6 @@ class FigureNumbers:
     claims: list = field(default_factory=list) # dict per size: pixels, points, low, high, by_seed, seeds, verdict
 
 _COLUMNS = dict(fig7={"faces"}, fig9={"faces"}, fig8={"raw","smooth"})
-_FILE_ERRORS = ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError
-
-def _checked(file, of, read): # what `read` makes of a JSON file
-    try: return read(read_json(file))
-    except _FILE_ERRORS as e: raise ValueError(f"{file} is not a record of {of} ({str(e).splitlines()[0][:200] if str(e) else type(e).__name__}); delete it or restore it.") from None
-
 def read_numbers(file # NAME-DATASET.json in a folder of results
                 )->FigureNumbers: # a row per size
     "The numbers of a figure. ValueError where they cannot be."
@@ -254,7 +248,7 @@ def read_numbers(file # NAME-DATASET.json in a folder of results
         for c in claims: c["verdict"] = "inconclusive" if c["seeds"] < 3 else words.get(c["verdict"], c["verdict"])
         texts = str(d["dataset"]), [str(o) for o in d["recipes"]], str(d["command"])
         return FigureNumbers(name, texts[0], list(d["seeds"]), texts[1], texts[2], t, claims)
-    return _checked(file, name, read)
+    return read_checked(file, name, read)
 
 def read_size_change(file # size-change-DATASET.json in a folder of results
                     )->list[dict]: # see `psr_fer.reproduce.run.size_change`; the baseline first
@@ -268,4 +262,4 @@ def read_size_change(file # size-change-DATASET.json in a folder of results
             finite = all(np.isfinite(np.array(a, float)).all() for a in (losses, o["jumps"], untrained, o["sizes"]))
             if o["model"] not in ("baseline","psr") or not fits or not finite: raise ValueError("its numbers do not go together")
         return found
-    return _checked(file, "fig2 or fig11", read)
+    return read_checked(file, "fig2 or fig11", read)

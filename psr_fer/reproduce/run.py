@@ -353,8 +353,9 @@ def reproduce(names: Sequence[str],  # of NAMES
     if dry_run:
         if {"fig2", "fig11"} & set(names): changes()
         return
+    records = read_results(results) if tables else {}
     for name in tables:
-        s = section(name, read_results(results), dataset, preset, sets)
+        s = section(name, records, dataset, preset, sets)
         say(f"\n{s.title}; the paper's data set is {s.experiment.dataset}")
         for r in s.rows: say(f"  {r.what:32s} {r.metric:9s} paper {r.paper_text() or '-':>6s}   ours {r.ours_text()}" + (f"   {r.seeds} seed{'s'*(r.seeds > 1)}" if r.seeds else ""))
         for c in s.claims: say(f"  {c}")

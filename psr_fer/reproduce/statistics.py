@@ -5,7 +5,7 @@ __all__ = ['VERDICTS', 'mean_of', 'Comparison', 'compare', 'mean_over_classes', 
 
 # %% ../../nbs/reproduce/00_statistics.ipynb #b3f6a007
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
