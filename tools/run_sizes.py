@@ -5,7 +5,7 @@
 
 A second call skips what has a record and resumes what was stopped. --minutes starts no training after that time.
 """
-import argparse, json, subprocess, sys, time
+import argparse, json, shutil, subprocess, sys, time
 from pathlib import Path
 import numpy as np
 
@@ -15,9 +15,9 @@ RATES = "5e-4", "1e-3", "2e-3"
 
 
 def psr_fer(*args, log):
-    "Run the command line of this environment; everything it prints goes to `log`."
+    "Run the command line of this environment in the folder of `log`, so that no path of the machine gets into a record."
     code = "from psr_fer.cli import main; main()"
-    with log.open("a") as f: return subprocess.run([sys.executable, "-c", code, *map(str, args)], stdout=f, stderr=subprocess.STDOUT).returncode
+    with log.open("a") as f: return subprocess.run([sys.executable, "-c", code, *map(str, args)], stdout=f, stderr=subprocess.STDOUT, cwd=log.parent).returncode
 
 
 def data(ferplus, out, how, share):
@@ -45,7 +45,7 @@ def run(arm, how, lr, seed, a):
     record, folder = a.results/f"{name}.json", a.out/name
     if not record.exists():
         if a.deadline and time.time() > a.deadline: sys.exit(f"{a.minutes} minutes are over; {name} and what follows is not run.")
-        sr = ["--set", f"sr_weights={a.edsr}"] if arm == "B" else []
+        sr = ["--set", f"sr_weights={a.edsr.name}"] if arm == "B" else []
         command = ["train", *ARMS[arm], *sr, "--set", f"lr={lr}", "--set", "precision=float32", "--data", data(a.ferplus, a.out, how, a.train_share), "--seed", seed, "--out", folder]
         print(time.strftime("%H:%M"), name, flush=True)
         if psr_fer(*command, log=a.out/f"{name}.txt"): return print("failed:", name, flush=True)
@@ -66,8 +66,9 @@ def main():
     p.add_argument("--lr", help="one learning rate for all arms, instead of the choice among three on the validation faces")
     p.add_argument("--minutes", type=float, help="start no training after this time")
     a = p.parse_args()
-    a.out, a.results, a.edsr = a.out.resolve(), a.results.resolve(), a.edsr.resolve()
+    a.out, a.results, a.ferplus = a.out.resolve(), a.results.resolve(), a.ferplus.resolve()
     a.out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(a.edsr, a.out/a.edsr.name)
     a.deadline = time.time() + 60*a.minutes if a.minutes else None
     best = {}
     def choose(arm):  # of equal ones the smaller rate
