@@ -9,11 +9,13 @@ __all__ = ['epoch_seed', 'seed_all', 'random_state', 'set_random_state', 'unwrap
 import copy, hashlib, io, random, signal, sys, threading, time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 import numpy as np, torch
 from torch import nn
 from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.training import GradientAccumulation
+from fastai.learner import Learner
 from fastai.torch_core import num_distrib, rank_distrib, to_device, to_float
 from .models.psr import block_names
 
@@ -47,7 +49,7 @@ def set_random_state(s:dict # what `random_state` returned
     random.setstate(s["python"])
     if "cuda" in s: torch.cuda.set_rng_state_all(s["cuda"])
 
-def unwrap_dl(dl # any DataLoader
+def unwrap_dl(dl:object # any DataLoader
              )->object: # a DataLoader
     "The DataLoader itself, where several processes share it."
     return dl.dl if getattr(type(dl), "shared", False) else dl
@@ -122,7 +124,7 @@ class Checkpoint(Callback):
     "After each epoch a row of history, the best weights and a checkpoint; within an epoch a checkpoint every `minutes`."
     order, run_valid = 80, False
     def __init__(self,
-                 run, # object with after_epoch(learn, stage, row, state), save_state(stage, state), interrupted, problem
+                 run:object, # object with after_epoch(learn, stage, row, state), save_state(stage, state), interrupted, problem
                  stage:str, # name of the stage
                  minutes:float=10, # minutes between checkpoints within an epoch
                  resume:dict|None=None): # state to resume from, see `restore`
@@ -206,8 +208,8 @@ class Checkpoint(Callback):
         self.run.problem = problem
         raise CancelFitException()
 
-def restore(learn, # Learner with an optimiser
-            path # file of a state
+def restore(learn:Learner, # Learner with an optimiser
+            path:str|Path # file of a state
            )->dict: # the state
     "Put weights, moving average and optimiser back."
     s = torch.load(path, weights_only=True, map_location="cpu") # generators' states must stay there
@@ -222,7 +224,7 @@ class StopOnNaN(Callback):
     "End the fit before a loss that is not finite reaches the weights; name the batch's files."
     order, run_valid = 70, False
     def __init__(self,
-                 run, # object that gets `problem` and `nan_files`
+                 run:object, # object that gets `problem` and `nan_files`
                  paths:list|None=None, # file of each training face, in the order of the split
                  stage:str="fit"): # name of the stage
         self.run, self.paths, self.stage = run, paths, stage
@@ -237,7 +239,7 @@ class StopOnNaN(Callback):
         raise CancelFitException()
 
 @contextmanager
-def stop_on_signal(run # object that gets `interrupted`
+def stop_on_signal(run:object # object that gets `interrupted`
                   )->Iterator[None]: # context manager
     "Within, SIGINT and SIGTERM ask the run to stop after the current batch; a second SIGINT stops at once."
     if threading.current_thread() is not threading.main_thread() or num_distrib() > 1: yield; return
@@ -300,7 +302,7 @@ def time_precisions(model:nn.Module, # network in training mode; a copy is used
     return {o: min(times) for o, times in taken.items()}
 
 def resolve_precision(precision:str="auto", # "auto", "float32", "bf16" or "fp16"
-                      device=None, # torch device; default: a GPU if there is one
+                      device:torch.device|str|None=None, # torch device; default: a GPU if there is one
                       model:nn.Module|None=None, # network that will be trained; None: a few convolutions
                       size:int|None=None, # size of its images in pixels; default: 48
                       batch_size:int|None=None # of its training; on a CPU four images are timed
@@ -318,7 +320,7 @@ def resolve_precision(precision:str="auto", # "auto", "float32", "bf16" or "fp16
     return precision
 
 def precision_callbacks(precision:str="auto", # "auto", "float32", "bf16" or "fp16"
-                        device=None # torch device; default: a GPU if there is one
+                        device:torch.device|str|None=None # torch device; default: a GPU if there is one
                        )->list: # of callbacks
     "Callbacks for mixed precision. ValueError for float16 on a CPU."
     precision, device = resolve_precision(precision, device), _device(device)

@@ -9,18 +9,21 @@ __all__ = ['DEFAULT', 'take_over', 'write_whole', 'atomic_write', 'write_json', 
 # %% ../nbs/core/09_checkpoints.ipynb #057f3598
 import errno, json, os, tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 import numpy as np
 import psr_fer
 from .emotions import IMAGENET_STATS
+if TYPE_CHECKING: from torch import nn
+
 
 # %% ../nbs/core/09_checkpoints.ipynb #dc5423e9
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADVICE = "the disk is full; free some space and give the same command again (without --fresh), it goes on from the last checkpoint"
 
-def atomic_write(path, # file to write
-                content # bytes, text, or a function that writes to the path it is given
+def atomic_write(path:str|Path, # file to write
+                content:bytes|str|Callable # bytes, text, or a function that writes to the path it is given
                ):
     "Fill a temporary file beside `path`, then rename it: a reader never sees half a file. OSError says so when the disk is full."
     path = Path(path)
@@ -35,13 +38,13 @@ def atomic_write(path, # file to write
     finally:
         part.unlink(missing_ok=True)
 
-def write_json(path, # file
-               obj # anything that json.dumps takes
+def write_json(path:str|Path, # file
+               obj:object # anything that json.dumps takes
               ):
     "Write `obj` as readable JSON, atomically."
     atomic_write(path, json.dumps(obj, indent=1, default=str) + "\n")
 
-def read_json(path # file
+def read_json(path:str|Path # file
              )->dict|list: # its content
     "What `write_json` wrote."
     return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -98,8 +101,8 @@ def save_tensors(path, # file to write
     atomic_write(path, save({k: v.detach().cpu().contiguous() for k,v in tensors.items()}))
 
 # %% ../nbs/core/09_checkpoints.ipynb #afe4ff25
-def save_model(model, # PSR or Baseline
-               path, # file that ends in .safetensors; the JSON goes beside it
+def save_model(model:"nn.Module", # PSR or Baseline
+               path:str|Path, # file that ends in .safetensors; the JSON goes beside it
                half:bool=False, # store floats as float16: half the size, the same predictions within 1e-3
                **about # what else the JSON should say: classes, protocol, ...
               ):
@@ -119,7 +122,7 @@ def _check_about(about, file): # ValueError where `file` is no description that 
         made_by, here = about.get("version"), psr_fer.__version__
         raise ValueError(f"{file} has format {about['format']}, made by psr_fer {made_by}; this psr_fer {here} reads format 1. Upgrade it.")
 
-def load_model(path # .safetensors file, its JSON, a run folder, or "default": the bundled weights
+def load_model(path:str|Path # .safetensors file, its JSON, a run folder, or "default": the bundled weights
               )->tuple: # model in eval mode, description (dict)
     "A model as `save_model` left it. ValueError when the files are not a psr_fer model or do not belong together."
     from safetensors.torch import load_file
@@ -166,9 +169,9 @@ def _per_block(taken, mine): # "n of m tensors" of each block
 # %% ../nbs/core/09_checkpoints.ipynb #e9e6d102
 _LAST = ("head.6.weight", "head.6.bias") # one row per class
 
-def transfer_weights(model, # PSR or Baseline, changed in place
-              classes, # its classes
-              path # checkpoint or run folder to start from
+def transfer_weights(model:"nn.Module", # PSR or Baseline, changed in place
+              classes:Sequence[str], # its classes
+              path:str|Path # checkpoint or run folder to start from
              )->dict: # block -> "n of m tensors"; kept and fresh: names of classes
     "Start `model` from the weights of an earlier run, the last layer in order of the class names. ValueError when nothing fits."
     source, about = load_model(path)

@@ -7,6 +7,7 @@ __all__ = ['EMOTIONS', 'EMOTIONS7', 'ORDERS', 'COLORS', 'TABLE3', 'IMAGENET_STAT
            'reorder', 'prior']
 
 # %% ../nbs/core/00_emotions.ipynb #4a2b7720
+from collections.abc import Sequence
 import numpy as np
 
 # %% ../nbs/core/00_emotions.ipynb #1ce3d147
@@ -54,8 +55,8 @@ def from_code(code:int, # class number as the source counts
         raise ValueError(f"{code} is not a class number of {order}; it has {valid[0]} to {valid[-1]}.")
     return names[code]
 
-def reorder(classes, # names in the order that one side uses
-            to # names in the order that the other side uses
+def reorder(classes:Sequence[str], # names in the order that one side uses
+            to:Sequence[str] # names in the order that the other side uses
            )->list: # for each of `to`, its position in `classes`, or None where `classes` lacks it
     "Positions that take a vector in the order `classes` to the order `to`, by name."
     classes, to = [emotion(o) for o in classes], [emotion(o) for o in to]
@@ -82,8 +83,8 @@ _prior = np.array([
      0.03355072463768117, 0.05992408557625949, 0.005507246376811594, 0.6780986887508627]]) # contempt
 
 # %% ../nbs/core/00_emotions.ipynb #a85e3d3b
-def prior(classes=EMOTIONS, # names of the classes, in the order of the model's outputs
-          dtype=np.float32 # type of the result
+def prior(classes:Sequence[str]=EMOTIONS, # names of the classes, in the order of the model's outputs
+          dtype:object=np.float32 # type of the result
          )->np.ndarray: # (C,C) in [0,1]: row k = how faces labelled classes[k] are judged; each row sums to 1
     "How people judge a face of each class (Eq. 5, Table 2), for any subset and order of `EMOTIONS`."
     idx = [EMOTIONS.index(emotion(o)) for o in classes]

@@ -246,7 +246,7 @@ def export_int8(run:str|Path, # run folder or checkpoint
     small = quantize(path, dataset_faces(about, data, "valid", n)[0], Path(path).with_suffix(".int8.onnx"), method)
     x, y = dataset_faces(about, data, "test")
     labels = [np.concatenate([f(o) for o in np.array_split(x, max(1, len(x)//64))]).argmax(1) for f in map(runner, (path, small))]
-    wa = ", ".join(f"{k} {(o == y).mean():.2%}" for k,o in zip(("float","int8"), labels))
+    wa = ", ".join(f"{k} {(o == y).mean():.2%}" for k,o in zip(("float","int8"), labels, strict=True))
     say(f"{small}: {small.stat().st_size/1e6:.2f} MB; WA on {len(y):,} test faces: {wa}; same label on {np.equal(*labels).mean():.2%}")
     return small
 

@@ -7,10 +7,15 @@ __all__ = ['MODEL_COLORS', 'STYLE', 'figure', 'save', 'model_look', 'legend_belo
 # %% ../nbs/core/03_figures.ipynb #7d54cce6
 import textwrap
 from contextlib import contextmanager
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
 import numpy as np, pandas as pd
 import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from .emotions import COLORS, class_color # noqa: F401 - COLORS for who looks for it here
 
@@ -33,7 +38,7 @@ def figure(width:float=7., # inches
         yield fig, fig.subplots(rows, cols, **kwargs)
 
 def save(fig:Figure, # matplotlib figure
-         path # file (.png, .svg or .pdf), or an open binary file
+         path:str|Path|BinaryIO # file (.png, .svg or .pdf), or an open binary file
         )->object: # `path`
     "Write a figure in psr_fer's style."
     with mpl.rc_context(STYLE): fig.savefig(path)
@@ -55,7 +60,7 @@ def legend_below(fig:Figure, # figure whose panels show the same models
     cols = max(1, min(len(names), int(fig.get_figwidth()*14/max(len(o.splitlines()[0]) + 6 for o in names))))
     fig.legend(handles, names, loc="outside lower center", ncols=cols, fontsize=7)
 
-def reference_line(ax, # matplotlib axes
+def reference_line(ax:Axes, # matplotlib axes
                    value:float, # place of the line
                    label:str, # what the paper says
                    vertical:bool=False # along the vertical axis
@@ -64,7 +69,7 @@ def reference_line(ax, # matplotlib axes
     (ax.axvline if vertical else ax.axhline)(value, ls="--", lw=1, color="#767676", zorder=1.5, label=label)
 
 # %% ../nbs/core/03_figures.ipynb #527f4f8d
-def size_counts(table # data set with columns width and height, pixels
+def size_counts(table:pd.DataFrame # data set with columns width and height, pixels
                )->dict: # faces, mean, sd and largest (pixels), edges (n+1 pixels) and counts (n); no face can be told from it
     "How many faces there are of each original size, the mean of width and height."
     size = (table["width"] + table["height"])/2
@@ -73,7 +78,7 @@ def size_counts(table # data set with columns width and height, pixels
     counts, _ = np.histogram(np.minimum(size, 1000), bins=edges)
     return dict(faces=len(size), mean=float(size.mean()), sd=float(size.std()), largest=float(size.max()), edges=edges.round(3).tolist(), counts=counts.tolist())
 
-def plot_sizes(data, # data set, or what `size_counts` returned
+def plot_sizes(data:pd.DataFrame|dict, # data set, or what `size_counts` returned
                reference:tuple=() # ((pixels, label), ...) that the paper prints
               )->Figure:
     "How many faces there are of each original size (Fig. 1)."
@@ -112,7 +117,7 @@ def image_grid(columns:dict # title -> list of PIL images
         for ax in axs.flat: ax.axis("off")
         for axes, (title, images) in zip(axs.T, columns.items(), strict=True):
             axes[0].set_title(title, color=class_color(title), loc="center")
-            for ax, im in zip(axes, images): ax.imshow(im, cmap="gray")
+            for ax, im in zip(axes, images, strict=False): ax.imshow(im, cmap="gray")
     return fig
 
 # %% ../nbs/core/03_figures.ipynb #14cdce58
@@ -136,7 +141,7 @@ def plot_history(histories:dict # model's name -> history table (columns stage, 
     return fig
 
 def plot_confusion(results:dict, # model's name -> what `psr_fer.metrics.evaluate_scores` returned
-                   classes # names in the order of the confusion matrix; or a dict from the model's name to its names
+                   classes:Sequence[str]|dict # names in the order of the confusion matrix; or a dict from the model's name to its names
                   )->Figure:
     "Confusion matrices side by side, percent of each true class (Fig. 6)."
     names = {k: list(classes[k] if isinstance(classes, dict) else classes) for k in results}
@@ -155,9 +160,9 @@ def plot_confusion(results:dict, # model's name -> what `psr_fer.metrics.evaluat
     return fig
 
 # %% ../nbs/core/03_figures.ipynb #0fe58af5
-def plain_log(axis, # x or y axis of a figure, logarithmic
-              values, # what is drawn along it
-              ticks=(8,12,16,24,32,48,64,96,144,200,300,400,600,800,1200,1600) # candidates
+def plain_log(axis:Axis, # x or y axis of a figure, logarithmic
+              values:ArrayLike, # what is drawn along it
+              ticks:Sequence[float]=(8,12,16,24,32,48,64,96,144,200,300,400,600,800,1200,1600) # candidates
              )->None:
     "Label a logarithmic axis with a few plain numbers."
     low, high = float(np.min(values)), float(np.max(values))

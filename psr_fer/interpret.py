@@ -12,9 +12,12 @@ __all__ = ['REDUCED_SIZES', 'right_by_reduced_size', 'pixels', 'shrink_faces', '
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from contextlib import contextmanager, nullcontext
 from fastai.data.transforms import Normalize
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor, fx, nn
 from .data.table import BOX, FaceTable, open_face
 from .emotions import IMAGENET_STATS
@@ -26,7 +29,7 @@ from .metrics import METRICS, bootstrap_difference, bootstrap_metric, evaluate_s
 def _stats_view(stats, x): return [torch.as_tensor(o, device=x.device, dtype=x.dtype).view(-1,1,1) for o in stats]
 
 def pixels(x:Tensor, # (B,3,H,W) float, normalised
-           stats=IMAGENET_STATS # mean and sd per channel, of the normalisation
+           stats:tuple=IMAGENET_STATS # mean and sd per channel, of the normalisation
           )->Tensor: # (B,3,H,W) float in [0,1]
     "Normalised faces as pictures."
     mean, std = _stats_view(stats, x)
@@ -38,7 +41,7 @@ def _resize(x, size, mean, std): # bicubic overshoots black and white, a picture
 
 def shrink_faces(x:Tensor, # (B,C,H,W) float, normalised
                  px:int, # shorter side of the small face, pixels
-                 stats=IMAGENET_STATS # mean and sd per channel, of the normalisation
+                 stats:tuple=IMAGENET_STATS # mean and sd per channel, of the normalisation
                 )->Tensor: # (B,C,H,W) float, normalised
     "Faces down- and upsampled (bicubic) so that `px` pixels are left; smaller faces stay as they are."
     if int(px) != px or px < 1: raise ValueError(f"a face cannot be reduced to {px!r} pixels; give a whole number, 1 or more.")
@@ -64,9 +67,9 @@ def _normalisation(dl): # mean and sd that the batches of `dl` were normalised w
     return IMAGENET_STATS if tfm is None else (tfm.mean, tfm.std)
 
 @torch.no_grad()
-def reduced_size_scores(model, # PSR, Baseline or any classifier
-                        dl, # batches of (faces, targets), normalised, not augmented
-                        sizes=REDUCED_SIZES # pixels that each face keeps; the network's own size or more: all
+def reduced_size_scores(model:nn.Module, # PSR, Baseline or any classifier
+                        dl:Iterable, # batches of (faces, targets), normalised, not augmented
+                        sizes:Sequence[int]=REDUCED_SIZES # pixels that each face keeps; the network's own size or more: all
                        )->tuple: # dict from size to (N, n_branches, C) raw scores on the CPU; (N,) or (N,C) targets
     "Raw scores of a split whose faces are reduced to each of `sizes`."
     out, targets, stats = {o: [] for o in sizes}, [], _normalisation(dl)
@@ -78,7 +81,7 @@ def reduced_size_scores(model, # PSR, Baseline or any classifier
     return {k: torch.cat(v) for k,v in out.items()}, torch.cat(targets)
 
 # %% ../nbs/core/05_interpret.ipynb #56fe9ce7
-def branch_predictions(model, # the model that gave the scores
+def branch_predictions(model:nn.Module, # the model that gave the scores
                        scores:Tensor # (N, n_branches, C) raw scores
                       )->dict: # "fused" and, for a PSR, each branch's name -> (N,) int64 class indices on the CPU
     "Predictions of the model and of each of its branches."
@@ -89,9 +92,9 @@ def _numbers(targets): # (N,) class indices of (N,) or (N,C) targets
     t = torch.as_tensor(targets)
     return t.argmax(1) if t.ndim == 2 else t
 
-def correct_by_reduced_size(model, # PSR or Baseline
-                          dl, # batches of (faces, targets), normalised, not augmented
-                          sizes=REDUCED_SIZES # pixels that each face keeps
+def correct_by_reduced_size(model:nn.Module, # PSR or Baseline
+                          dl:Iterable, # batches of (faces, targets), normalised, not augmented
+                          sizes:Sequence[int]=REDUCED_SIZES # pixels that each face keeps
                          )->dict: # size -> dict from "fused" and, for a PSR, each branch's name to (N,) bool
     "Which faces are still correctly predicted when they have only so many pixels."
     sized, targets = reduced_size_scores(model, dl, sizes)
@@ -101,7 +104,7 @@ def correct_by_reduced_size(model, # PSR or Baseline
 right_by_reduced_size = correct_by_reduced_size # name of earlier releases
 
 # %% ../nbs/core/05_interpret.ipynb #b75109f9
-def mean_by_reduced_size(rights # dict from a model's name to what `correct_by_reduced_size` returned
+def mean_by_reduced_size(rights:dict # dict from a model's name to what `correct_by_reduced_size` returned
                         )->pd.DataFrame: # as `accuracy_by_reduced_size` returns it
     "The share of right faces at each size."
     out = {}
@@ -112,9 +115,9 @@ def mean_by_reduced_size(rights # dict from a model's name to what `correct_by_r
                 out.setdefault(column, {})[px] = float(np.mean(right))
     return pd.DataFrame(out).rename_axis("pixels")
 
-def accuracy_by_reduced_size(models, # dict from name to PSR or Baseline
-                             dl, # batches of (faces, targets), normalised, not augmented
-                             sizes=REDUCED_SIZES # pixels that each face keeps
+def accuracy_by_reduced_size(models:dict, # dict from name to PSR or Baseline
+                             dl:Iterable, # batches of (faces, targets), normalised, not augmented
+                             sizes:Sequence[int]=REDUCED_SIZES # pixels that each face keeps
                             )->pd.DataFrame: # WA in [0,1]; a row per size, a column per model ("PSR") and branch of a PSR ("PSR: 1/2")
     "Accuracy of models on the same faces at smaller and smaller sizes."
     return mean_by_reduced_size({name: correct_by_reduced_size(model, dl, sizes) for name,model in models.items()})
@@ -148,9 +151,9 @@ def plot_reduced_size(table:pd.DataFrame # as `accuracy_by_reduced_size` returns
     return fig
 
 # %% ../nbs/core/05_interpret.ipynb #0c5ccff6
-def by_size(sizes, # (N,) original size in pixels
-            correct, # dict from name to (N,) bool: correctly predicted?
-            limit=100, # only faces smaller than this many pixels; None: all
+def by_size(sizes:ArrayLike, # (N,) original size in pixels
+            correct:dict, # dict from name to (N,) bool: correctly predicted?
+            limit:float|None=100, # only faces smaller than this many pixels; None: all
             skip:int=20 # leave points out that rest on this many faces or fewer
            )->pd.DataFrame: # a row per size: faces up to it, then the accuracy of these in [0,1], a column per name
     "Accuracy of all faces up to a size, from the smallest up (Figs. 7 and 9)."
@@ -219,9 +222,9 @@ def plot_discrepancy(table:pd.DataFrame, # as `discrepancy` returns it
 
 # %% ../nbs/core/05_interpret.ipynb #02f8265b
 def branch_report(scores:Tensor, # (N, n_branches, C) raw scores
-                  targets, # (N,) class indices, or (N,C) label distributions
-                  classes, # names of the C classes
-                  model # the model that gave the scores
+                  targets:ArrayLike, # (N,) class indices, or (N,C) label distributions
+                  classes:Sequence[str], # names of the C classes
+                  model:nn.Module # the model that gave the scores
                  )->pd.DataFrame: # wa, ua, macro_f1 and weight in [0,1]; a row per branch, then "fused"
     "What each branch reaches alone, what their fusion reaches, and how much each counts in it."
     y, names = _numbers(targets).cpu().numpy(), model.branch_names() if hasattr(model, "branch_names") else []
@@ -232,12 +235,12 @@ def branch_report(scores:Tensor, # (N, n_branches, C) raw scores
 
 # %% ../nbs/core/05_interpret.ipynb #5d5fd14d
 def gains(table:pd.DataFrame, # a data set
-          scores_a, # (N,C) scores or log-probabilities of the faces of `split`, in the order of the table
-          scores_b, # of the other model, likewise
-          names=("PSR","baseline"), # of the two models
+          scores_a:ArrayLike, # (N,C) scores or log-probabilities of the faces of `split`, in the order of the table
+          scores_b:ArrayLike, # of the other model, likewise
+          names:Sequence[str]=("PSR","baseline"), # of the two models
           split:str="test", # which split was judged
           by:str="size", # "size": smallest faces first; "confidence": surest of `scores_a` first
-          classes=None # names of the C classes; default: the table's
+          classes:Sequence[str]|None=None # names of the C classes; default: the table's
          )->pd.DataFrame: # a row per face, indexed as `table`: path, label, boxes, each model's label, size (pixels), confidence in [0,1]
     "Faces that model A predicts correctly and model B wrong (Fig. 12)."
     if by not in ("size","confidence"): raise ValueError(f"by={by!r}; it must be 'size' or 'confidence'.")
@@ -248,14 +251,14 @@ def gains(table:pd.DataFrame, # a data set
             raise ValueError(f"scores have shape {o.shape}; {split} has {len(t)} faces and {len(classes)} classes.")
     a, b = [classes[o.argmax(1)] for o in p]
     out = t[["path","label", *(o for o in BOX if o in t)]]
-    out = out.assign(**dict(zip(names, (a, b))), size=(t["width"] + t["height"])/2, confidence=p[0].max(1))
+    out = out.assign(**dict(zip(names, (a, b), strict=True)), size=(t["width"] + t["height"])/2, confidence=p[0].max(1))
     won = (a == t["label"].to_numpy()) & (b != t["label"].to_numpy())
     out = out[won].sort_values(by, ascending=by == "size", kind="stable")
     return out
 
 # %% ../nbs/core/05_interpret.ipynb #d0493c93
-def face_of(row, # row of a data set, with its box if there are boxes
-            root # folder of the data set
+def face_of(row:pd.Series, # row of a data set, with its box if there are boxes
+            root:str|Path # folder of the data set
            )->object: # PIL image, RGB
     "The face of one row of a table."
     return open_face(root, row["path"], tuple(row[o] for o in BOX) if "left" in row else None).convert("RGB")
@@ -263,11 +266,11 @@ def face_of(row, # row of a data set, with its box if there are boxes
 def _titles(t, chosen): # label and size, and what the second model of `gains` says
     names = [o for o in chosen.columns if o not in {*t.columns, "size", "confidence"}]
     said = [f"\n{names[1]}: {o}" for o in chosen[names[1]]] if len(names) == 2 else [""]*len(t)
-    return [f"{r.label}, {(r.width + r.height)/2:g} px{o}" for r,o in zip(t.itertuples(), said)]
+    return [f"{r.label}, {(r.width + r.height)/2:g} px{o}" for r,o in zip(t.itertuples(), said, strict=True)]
 
 def plot_faces(table:pd.DataFrame, # a data set
-               rows, # rows of it: a DataFrame with the same index, as `gains` returns it, or index values
-               titles=None, # one per face; default: label and size, and what the second model of `gains` says
+               rows:pd.DataFrame|Sequence, # rows of it: a DataFrame with the same index, as `gains` returns it, or index values
+               titles:Sequence[str]|None=None, # one per face; default: label and size, and what the second model of `gains` says
                cols:int=6 # faces side by side
               )->Figure: # real faces: look at it, never publish it
     "Faces at their own resolution, with their labels."
@@ -277,7 +280,7 @@ def plot_faces(table:pd.DataFrame, # a data set
     across, down = min(cols, len(t)), -(-len(t)//cols)
     with figure(1.35*across, 1.65*down, down, across, squeeze=False) as (fig, axs):
         for ax in axs.flat: ax.axis("off")
-        for ax,(_,row),title in zip(axs.flat, t.iterrows(), titles or _titles(t, chosen)):
+        for ax,(_,row),title in zip(axs.flat, t.iterrows(), titles or _titles(t, chosen), strict=False):
             ax.imshow(face_of(row, table.root), interpolation="nearest")
             ax.set_title(title, fontsize=7, loc="center", color=class_color(row["label"]), fontweight="normal")
     return fig
@@ -319,9 +322,9 @@ def _class_numbers(target, fused): # (B,) the class that each map speaks for
     return target
 
 # %% ../nbs/core/05_interpret.ipynb #0bd02970
-def attention_map(model, # PSR or Baseline
+def attention_map(model:nn.Module, # PSR or Baseline
                   x:Tensor, # (B,3,H,W) float, normalised
-                  target=None # class index, or (B,) of them; default: what the model says
+                  target:int|Tensor|None=None # class index, or (B,) of them; default: what the model says
                  )->Tensor: # (B, n_branches, H, W) float32 in [0,1]; a map that is 0 everywhere: nothing speaks for the class
     "Grad-CAM of each branch: the places that speak for a class."
     if x.ndim != 4: raise ValueError(f"x has shape {tuple(x.shape)}; give a batch (B,3,H,W), for one face x[None].")
@@ -332,7 +335,7 @@ def attention_map(model, # PSR or Baseline
             images = model.images(x) if hasattr(model, "images") else [x]
         target = _class_numbers(target, fused)
         lows = model.low if isinstance(model.low, nn.ModuleList) else [model.low]
-        maps = [_cam(model, low, im, target) for low,im in zip(lows, images)]
+        maps = [_cam(model, low, im, target) for low,im in zip(lows, images, strict=True)]
         maps = torch.cat([F.interpolate(o, x.shape[-2:], mode="bilinear", align_corners=False) for o in maps], 1)
         with torch.no_grad():
             if getattr(model, "stn", None) is not None: maps = _unwarp(model.stn, x, maps)
@@ -343,10 +346,10 @@ def _grey(im): return np.repeat((im*[.299,.587,.114]).sum(2, keepdims=True), 3, 
 
 def _caption(ax, text): ax.set_title(text, fontsize=7, loc="center", fontweight="normal")
 
-def plot_attention(images, # (B,3,H,W) in [0,1], see `pixels`
-                   maps, # (B,n,H,W) in [0,1], as `attention_map` returns them
-                   names=None, # of the n branches
-                   titles=None # one per face
+def plot_attention(images:Tensor, # (B,3,H,W) in [0,1], see `pixels`
+                   maps:Tensor, # (B,n,H,W) in [0,1], as `attention_map` returns them
+                   names:Sequence[str]|None=None, # of the n branches
+                   titles:Sequence[str]|None=None # one per face
                   )->Figure: # matplotlib
     "A row per face: the face, then each branch's map over it."
     images, maps = [np.asarray(o.detach().cpu()) for o in (images, maps)]
@@ -354,17 +357,17 @@ def plot_attention(images, # (B,3,H,W) in [0,1], see `pixels`
     names = names or ([""] if n == 1 else [f"branch {i + 1}" for i in range(n)])
     with figure(1.3*(n + 1), 1.3*len(images) + .25, len(images), n + 1, squeeze=False) as (fig, axs):
         for ax in axs.flat: ax.axis("off")
-        for row,im,m,title in zip(axs, images.transpose(0,2,3,1), maps, titles or [""]*len(images)):
+        for row,im,m,title in zip(axs, images.transpose(0,2,3,1), maps, titles or [""]*len(images), strict=True):
             row[0].imshow(im)
             _caption(row[0], title)
-            for ax,o in zip(row[1:], m):
+            for ax,o in zip(row[1:], m, strict=True):
                 ax.imshow(_grey(im))
                 ax.imshow(o, cmap="inferno", vmin=0, vmax=1, alpha=.2 + .55*o)
-        for ax,name in zip(axs[0,1:], names): _caption(ax, name)
+        for ax,name in zip(axs[0,1:], names, strict=True): _caption(ax, name)
     return fig
 
 # %% ../nbs/core/05_interpret.ipynb #d47c20fe
-def occlusion_maps(predict, # function from faces (B,3,H,W) to probabilities (B,M,C) in [0,1], as numpy array
+def occlusion_maps(predict:Callable, # function from faces (B,3,H,W) to probabilities (B,M,C) in [0,1], as numpy array
                    x:Tensor, # (1,3,H,W) float, normalised
                    target:int, # class index
                    n:int=7 # places across, and down
@@ -393,7 +396,7 @@ def _movement(theta, height, width): # of the face, from the (B,2,3) affine tran
     return dict(rotation=angle, zoom=(long*short).sqrt(), stretch=long/short, right=right, down=down)
 
 @torch.no_grad()
-def stn_effect(model, # PSR with an STN
+def stn_effect(model:nn.Module, # PSR with an STN
                x:Tensor # (B,3,H,W) float, normalised
               )->tuple: # (B,3,H,W) before, after; a row per face: rotation (degrees clockwise), zoom, stretch (1: none), right, down (px)
     "How the STN moves each face."
@@ -403,14 +406,14 @@ def stn_effect(model, # PSR with an STN
     return x, after, pd.DataFrame({k: v.numpy() for k,v in _movement(theta, *x.shape[-2:]).items()})
 
 # %% ../nbs/core/05_interpret.ipynb #0bbd1378
-def plot_stn(before, # (B,3,H,W) in [0,1], see `pixels`
-             after, # likewise
+def plot_stn(before:Tensor, # (B,3,H,W) in [0,1], see `pixels`
+             after:Tensor, # likewise
              effect:pd.DataFrame # as `stn_effect` returns it
             )->Figure: # matplotlib
     "Faces before (above) and after the STN (below), with what it did."
     with figure(1.3*len(before), 2.95, 2, len(before), squeeze=False) as (fig, axs):
         for ax in axs.flat: ax.axis("off")
         for i,e in enumerate(effect.itertuples()):
-            for ax,im in zip(axs[:,i], (before[i], after[i])): ax.imshow(im.detach().cpu().permute(1,2,0).numpy())
+            for ax,im in zip(axs[:,i], (before[i], after[i]), strict=True): ax.imshow(im.detach().cpu().permute(1,2,0).numpy())
             _caption(axs[0,i], f"{e.rotation:+.1f}°, x{e.zoom:.2f}\n{e.right:+.1f}, {e.down:+.1f} px")
     return fig

@@ -6,11 +6,15 @@
 __all__ = ['block_rates', 'DiscriminativeRates', 'psr_learner', 'baseline_learner', 'check_plain', 'tta_scores']
 
 # %% ../nbs/core/07_learner.ipynb #e45226ac
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 import pandas as pd, torch
-from torch import Tensor
+from matplotlib.axes import Axes
+from torch import Tensor, nn
 from fastai.callback.core import Callback
 from fastai.callback.schedule import ParamScheduler
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
 from fastai.imports import dispatch
 from fastai.learner import Learner
 from fastai.optimizer import Adam
@@ -34,7 +38,7 @@ def split_blocks(model # a PSR or Baseline
 
 # %% ../nbs/core/07_learner.ipynb #91422752
 def block_rates(rates:dict, # learning rate by block; the head's must be above 0
-                names # names of the blocks, as `block_names` returns them
+                names:Sequence[str] # names of the blocks, as `block_names` returns them
                )->list: # of float, one per block
     "Learning rates in the order of the optimiser's groups; a block that `rates` leaves out learns with the head's."
     unknown = [o for o in rates if o not in PAPER_RATES]
@@ -59,14 +63,14 @@ class DiscriminativeRates(Callback):
     def before_batch(self):
         if not self.training: return
         if len({h["lr"] for h in self.opt.hypers}) == 1: # a slice or a list is used as it is
-            for h,r in zip(self.opt.hypers, self.ratio): h["lr"] *= r
+            for h,r in zip(self.opt.hypers, self.ratio, strict=True): h["lr"] *= r
         self.history.append([h["lr"] for h in self.opt.hypers])
 
     def table(self)->pd.DataFrame: # learning rate per batch (rows) and block (columns) of the last fit
         "The rates that were really used."
         return pd.DataFrame(self.history, columns=self.names).rename_axis("batch")
 
-    def plot(self, ax=None): # matplotlib axes
+    def plot(self, ax:Axes|None=None): # matplotlib axes
         "Draw the rate of each block over the batches of the last fit."
         return self.table().plot(ax=ax, logy=True, ylabel="learning rate", title="Learning rate per block")
 
@@ -103,17 +107,17 @@ def _learner(dls, model, loss, alpha, rates, metrics, opt_func, cbs, kwargs):
 make_loss, bare = get_loss, unwrap_model # names of earlier releases
 
 # %% ../nbs/core/07_learner.ipynb #ac2a9564
-def psr_learner(dls, # DataLoaders of faces, say from `ferplus_dls`
+def psr_learner(dls:DataLoaders, # DataLoaders of faces, say from `ferplus_dls`
                 arch:str="vgg16_bn", # base network, see `psr_fer.models.backbone`
                 kstep:int=1, # 1 or 2 super-resolution branches (Eq. 1)
                 pos:int=6, # convolutions before the cut
-                loss="pdls", # "ce", "ls", "pdls" (Eqs. 2-4), or a loss function
+                loss:str|Callable="pdls", # "ce", "ls", "pdls" (Eqs. 2-4), or a loss function
                 alpha:float=0.9, # weight of the label itself in LS and PDLS
                 rates:dict|bool|None=None, # learning rate per block, None: the paper's, False: one for all
-                metrics=None, # default: wa, ua, macro_f1
-                opt_func=Adam, # fastai optimiser
-                cbs=None, # further callbacks
-                model=None, # a PSR of one's own instead of a new one
+                metrics:Sequence|None=None, # default: wa, ua, macro_f1
+                opt_func:Callable=Adam, # fastai optimiser
+                cbs:Sequence|None=None, # further callbacks
+                model:nn.Module|None=None, # a PSR of one's own instead of a new one
                 model_args:dict=None, # further arguments of `PSR`: stn, fusion, sr, step, pretrained, ...
                 **kwargs # further arguments of `fastai.learner.Learner`: lr, wd, path, ...
                )->Learner: # with one group of parameters per block
@@ -122,15 +126,15 @@ def psr_learner(dls, # DataLoaders of faces, say from `ferplus_dls`
     return _learner(dls, model, loss, alpha, rates, metrics, opt_func, cbs, kwargs)
 
 # %% ../nbs/core/07_learner.ipynb #d528bc81
-def baseline_learner(dls, # DataLoaders of faces
+def baseline_learner(dls:DataLoaders, # DataLoaders of faces
                      arch:str="vgg16_bn", # network, see `psr_fer.models.backbone`
-                     loss="ce", # "ce", "ls", "pdls", or a loss function
+                     loss:str|Callable="ce", # "ce", "ls", "pdls", or a loss function
                      alpha:float=0.9, # weight of the label itself in LS and PDLS
                      rates:dict|bool|None=None, # learning rate per block, None: the paper's, False: one for all
-                     metrics=None, # default: wa, ua, macro_f1
-                     opt_func=Adam, # fastai optimiser
-                     cbs=None, # further callbacks
-                     model=None, # a Baseline of one's own
+                     metrics:Sequence|None=None, # default: wa, ua, macro_f1
+                     opt_func:Callable=Adam, # fastai optimiser
+                     cbs:Sequence|None=None, # further callbacks
+                     model:nn.Module|None=None, # a Baseline of one's own
                      model_args:dict=None, # further arguments of `Baseline`
                      **kwargs # further arguments of `fastai.learner.Learner`
                     )->Learner: # with one group of parameters per block
@@ -151,7 +155,7 @@ def view_matrices(n:int, # faces
     return random_homography(n, a["rotate"], a["zoom"], flip=True, p=a["p"], generator=generator)
 
 # %% ../nbs/core/07_learner.ipynb #b418c5bd
-def check_plain(dl # a fastai DataLoader
+def check_plain(dl:DataLoader # a fastai DataLoader
                ):
     "ValueError where `dl` changes, shuffles or drops faces."
     if is_plain(dl): return
@@ -159,8 +163,8 @@ def check_plain(dl # a fastai DataLoader
     raise ValueError(f"this DataLoader {what} its faces, so predictions could not be told apart; take dls.valid, dls[2], or dls.test_dl(faces).")
 
 @torch.no_grad()
-def tta_scores(model, # PSR, Baseline or any classifier
-               dl, # batches of (faces, targets), normalised, not augmented, not shuffled
+def tta_scores(model:nn.Module, # PSR, Baseline or any classifier
+               dl:DataLoader, # batches of (faces, targets), normalised, not augmented, not shuffled
                n:int=8, # views per face
                views:str="paper", # "paper", "flip" (2 views) or "none" (1)
                seed:int=0 # of the random views

@@ -4,9 +4,10 @@
 __all__ = ['LOSSES', 'CELoss', 'LSLoss', 'PDLSLoss', 'BranchLoss', 'get_loss']
 
 # %% ../nbs/core/01_losses.ipynb #d26e29c4
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from fastai.losses import BaseLoss
 from .emotions import EMOTIONS, is_emotion, prior
@@ -71,7 +72,7 @@ class LSLoss(CELoss):
     ):
         super().__init__(weight, reduction)
         self.alpha = _share("alpha", alpha)
-    def smooth(self, t):
+    def smooth(self, t:Tensor)->Tensor:
         "Targets `t` of (B,C) with a share of every class."
         return self.alpha*t + (1 - self.alpha)/t.shape[-1]  # Eq. 3
 
@@ -93,16 +94,16 @@ def check_prior(prior:Tensor, # (C,C), row k: how class k is seen
 class PDLSLoss(LSLoss):
     "Label smoothing with a prior distribution, Eq. 4, averaged over branches."
     def __init__(self,
-        prior,                # (C,C) array or tensor, rows in class order; each sums to 1 and is largest on the diagonal
+        prior:ArrayLike,                # (C,C) array or tensor, rows in class order; each sums to 1 and is largest on the diagonal
         alpha:float=0.9,      # weight of the label itself, 0 to 1
         weight:Tensor=None,   # (C,) weight of each class, 0 or more
         reduction:str="mean", # "mean" over the batch, "sum", or "none" for one value per image
-        names=None,           # names of the classes, for messages
+        names:Sequence[str]|None=None,           # names of the classes, for messages
     ):
         super().__init__(alpha, weight, reduction)
         self.register_buffer("prior", torch.as_tensor(prior, dtype=torch.float32))
         check_prior(self.prior, names)
-    def smooth(self, t):
+    def smooth(self, t:Tensor)->Tensor:
         "Targets `t` of (B,C) with a share of the prior of their class."
         return self.alpha*t + (1 - self.alpha)*(t@self.prior.to(t))  # Eq. 4
 
@@ -111,7 +112,7 @@ class BranchLoss(nn.Module):
     "Mean over the branches of any loss function of (B,C) scores. ValueError for losses that treat the classes as independent."
     y_int = True
     def __init__(self,
-        loss_func # fastai or torch loss: (B,C) scores, (B,) class indices or (B,C) label distributions -> scalar
+        loss_func:Callable # fastai or torch loss: (B,C) scores, (B,) class indices or (B,C) label distributions -> scalar
     ):
         super().__init__()
         if "BCE" in type(getattr(loss_func, "func", loss_func)).__name__:
@@ -124,7 +125,7 @@ class BranchLoss(nn.Module):
         "How the losses of the images are put together, as `loss_func` says."
         return getattr(self.loss_func, "reduction", "mean")
     @reduction.setter
-    def reduction(self, v):
+    def reduction(self, v:str):
         "MixUp sets it to \"none\"."
         self.loss_func.reduction = v
 
@@ -159,7 +160,7 @@ class BranchLoss(nn.Module):
 
 # %% ../nbs/core/01_losses.ipynb #f9b32fb2
 def get_loss(loss:str|Callable, # "ce", "ls", "pdls", or any loss function of fastai or torch
-             classes, # names of the classes, for the prior
+             classes:Sequence[str], # names of the classes, for the prior
              alpha:float=0.9 # weight of the label itself in LS and PDLS (Eqs. 3-4), in [0,1]; the paper says "around 0.9"
             )->Callable: # function of (scores, targets) -> scalar
     "The loss function called `loss`. ValueError where PDLS has no prior for the classes."

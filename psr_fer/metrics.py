@@ -9,13 +9,15 @@ __all__ = ['METRICS', 'wa', 'ua', 'macro_f1', 'judge', 'ENOUGH', 'ece_beside', '
 import numpy as np, pandas as pd
 from fastai.metrics import AccumMetric
 from scipy.optimize import minimize_scalar
+from collections.abc import Sequence
+from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
 # %% ../nbs/core/02_metrics.ipynb #545d1c94
 METRICS = dict(wa="WA", ua="UA", macro_f1="macro-F1") # key in records -> name in tables
 
-def confusion(targets, # (N,) int class indices
-              predicted, # (N,) int class indices
+def confusion(targets:ArrayLike, # (N,) int class indices
+              predicted:ArrayLike, # (N,) int class indices
               n_classes:int|None=None # number of classes C; default: as many as occur
              )->np.ndarray: # (C,C) int counts, rows are the truth
     "Confusion matrix."
@@ -48,9 +50,9 @@ wa = _fastai("wa") # fastai metric: share of faces predicted correctly, in [0,1]
 ua = _fastai("ua") # fastai metric: mean recall of the classes that occur, in [0,1]
 macro_f1 = _fastai("macro_f1") # fastai metric: mean F1 of the classes that occur, in [0,1]
 
-def evaluate_scores(scores, # (N,C) scores or log-probabilities; the largest one is the prediction
-                    targets, # (N,) int class indices
-                    classes # names of the C classes
+def evaluate_scores(scores:ArrayLike, # (N,C) scores or log-probabilities; the largest one is the prediction
+                    targets:ArrayLike, # (N,) int class indices
+                    classes:Sequence[str] # names of the C classes
                    )->dict: # n; wa, ua, macro_f1 and recall per class in [0,1]; confusion as counts, rows are the truth
     "All metrics of one set of predictions."
     m = confusion(targets, np.asarray(scores).argmax(1), len(classes))
@@ -79,7 +81,7 @@ def _checked(scores, targets): # (N,C) float64, and targets as (N,C) label distr
     if t.min() < 0 or t.max() >= c: raise ValueError(f"targets must be class indices from 0 to {c - 1}, got {t.min()} to {t.max()}.")
     return s, np.eye(c)[t.astype(np.int64)]
 
-def scale_log_probs(log_probs, # (N,C) log-probabilities, or any scores
+def scale_log_probs(log_probs:ArrayLike, # (N,C) log-probabilities, or any scores
                     temperature:float=1. # temperature, above 0
                    )->np.ndarray: # (N,C) float64 probabilities; rows sum to 1
     "Probabilities at a temperature."
@@ -88,8 +90,8 @@ def scale_log_probs(log_probs, # (N,C) log-probabilities, or any scores
     z = np.exp(z - z.max(-1, keepdims=True))
     return z/z.sum(-1, keepdims=True)
 
-def fit_temperature(log_probs, # (N,C) log-probabilities of the validation split, without test-time augmentation
-                    targets # (N,) class indices, or (N,C) label distributions
+def fit_temperature(log_probs:ArrayLike, # (N,C) log-probabilities of the validation split, without test-time augmentation
+                    targets:ArrayLike # (N,) class indices, or (N,C) label distributions
                    )->float: # temperature in 0.05 to 20
     "The temperature with the smallest negative log-likelihood."
     s, t = _checked(log_probs, targets)
@@ -100,8 +102,8 @@ def fit_temperature(log_probs, # (N,C) log-probabilities of the validation split
     return float(np.exp(-minimize_scalar(nll, bounds=(-np.log(20), np.log(20)), method="bounded", options=dict(xatol=1e-8)).x))
 
 # %% ../nbs/core/02_metrics.ipynb #e2dcee51
-def reliability(probs, # (N,C) probabilities
-                targets, # (N,) class indices, or (N,C) label distributions, whose largest share counts
+def reliability(probs:ArrayLike, # (N,C) probabilities
+                targets:ArrayLike, # (N,) class indices, or (N,C) label distributions, whose largest share counts
                 bins:int=15 # number of bins of equal width over (0,1]
                )->pd.DataFrame: # a row per bin that has faces: low, high, faces, confidence, accuracy in [0,1]
     "Mean confidence and accuracy of the faces in each bin of confidence."
@@ -115,16 +117,16 @@ def reliability(probs, # (N,C) probabilities
     r = g.mean().assign(faces=g.size())
     return r.assign(low=r.index/bins, high=(r.index + 1)/bins)[["low","high","faces","confidence","accuracy"]].reset_index(drop=True)
 
-def ece(probs, # (N,C) probabilities
-        targets, # (N,) class indices, or (N,C) label distributions, whose largest share counts
+def ece(probs:ArrayLike, # (N,C) probabilities
+        targets:ArrayLike, # (N,) class indices, or (N,C) label distributions, whose largest share counts
         bins:int=15 # number of bins of equal width over (0,1]
        )->float: # in [0,1]; 0: confidence and accuracy agree in every bin
     "Expected calibration error."
     r = reliability(probs, targets, bins)
     return float(((r["accuracy"] - r["confidence"]).abs()*r["faces"]).sum()/r["faces"].sum())
 
-def ece_before_after(log_probs, # (N,C) log-probabilities of test faces
-                     targets, # as in `ece`
+def ece_before_after(log_probs:ArrayLike, # (N,C) log-probabilities of test faces
+                     targets:ArrayLike, # as in `ece`
                      temperature:float # temperature fitted on other faces
                     )->tuple[float, float]: # two numbers in [0,1]
     "Calibration error without and with a temperature."
@@ -138,7 +140,7 @@ def _correct(o, name): # (N,) bool
         raise ValueError(f"{name} must be one True or False per face, got shape {a.shape} of {a.dtype}; compare predictions with targets first.")
     return a.astype(bool)
 
-def resampled_means(values, # (N,) numbers, few different ones
+def resampled_means(values:ArrayLike, # (N,) numbers, few different ones
                     n:int=10_000, # number of resamples
                     seed:int=0 # seed of the resamples
                    )->np.ndarray: # (n,) float64
@@ -147,8 +149,8 @@ def resampled_means(values, # (N,) numbers, few different ones
     draws = np.random.default_rng(seed).multinomial(counts.sum(), counts/counts.sum(), size=n) # how often each kind occurs
     return draws@kinds/counts.sum()
 
-def bootstrap_difference(correct_a, # (N,) bool, correct by model A
-                         correct_b, # (N,) bool, correct by model B; same faces in the same order
+def bootstrap_difference(correct_a:ArrayLike, # (N,) bool, correct by model A
+                         correct_b:ArrayLike, # (N,) bool, correct by model B; same faces in the same order
                          n:int=10_000, # number of resamples
                          seed:int=0 # seed of the resamples
                         )->dict: # faces; difference, low and high (95 %) in [-1,1]; share_not_above_0; only_a, only_b in faces; mcnemar_p
@@ -162,8 +164,8 @@ def bootstrap_difference(correct_a, # (N,) bool, correct by model A
     return dict(faces=len(a), difference=(only_a - only_b)/len(a), low=low, high=high, share_not_above_0=float((means <= 0).mean()),
                 only_a=only_a, only_b=only_b, mcnemar_p=float(p))
 
-def bootstrap_metric(targets, # (N,) int class indices
-                     predictions, # (N,) int class indices
+def bootstrap_metric(targets:ArrayLike, # (N,) int class indices
+                     predictions:ArrayLike, # (N,) int class indices
                      metric:str="wa", # a key of `METRICS`
                      n:int=10_000, # number of resamples
                      seed:int=0 # seed of the resamples

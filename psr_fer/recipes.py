@@ -10,6 +10,7 @@ __all__ = ['PAPER_RATES', 'AUTHORS_RATES', 'AUGMENTS', 'RECIPES', 'UNITS', 'Reci
 from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 import json, re
+from collections.abc import Sequence
 from pathlib import Path
 from .data.datasets import DATASETS
 
@@ -216,7 +217,7 @@ def parse_sets(sets # texts "field=value", the value as in JSON
 
 # %% ../nbs/core/10_recipes.ipynb #1f3bee36
 def get_recipe(name:str, # a key of `RECIPES`
-               sets=() # texts "field=value"
+               sets:Sequence[str]=() # texts "field=value"
               )->Recipe: # checked
     "The recipe called `name`, with the fields in `sets` changed."
     if name not in RECIPES: raise ValueError(f"no recipe {name!r}{_nearest(name, list(RECIPES))} The recipes are {', '.join(RECIPES)}.")
@@ -225,7 +226,7 @@ def get_recipe(name:str, # a key of `RECIPES`
 # %% ../nbs/core/10_recipes.ipynb #d20fba5d
 def run_name(recipe:Recipe, # recipe of the run
              read:dict|None=None, # arguments of the data set's reader that were given
-             init=None # checkpoint that the run started from
+             init:str|Path|None=None # checkpoint that the run started from
             )->str: # "ferplus-lite", "ferplus-lite+loss=ce"
     "Name of a run: the recipe's, and what was changed. The only function that makes such names; nothing reads them apart."
     changed = changes_of(recipe)
@@ -234,7 +235,7 @@ def run_name(recipe:Recipe, # recipe of the run
     def part(k, v): return f"{k}={json.dumps(v, separators=(',',':'))}".replace('"', "")
     return "+".join([recipe.name, *(part(k, v) for k, v in sorted(changed.items()) if f"+{k}=" not in recipe.name)])
 
-def run_file(results, # folder of records
+def run_file(results:str|Path, # folder of records
              name:str, # as `run_name` gives it
              seed:int # seed of the run
             )->Path: # JSON file in `results`

@@ -8,7 +8,9 @@ __all__ = ['plot_upscaled', 'train_upscaler']
 # %% ../nbs/core/11_super_resolution.ipynb #a40243c2
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
+from collections.abc import Callable
 from pathlib import Path
+from torch import Tensor
 from matplotlib.figure import Figure
 from .checkpoints import save_tensors, write_json
 from .data.loaders import PixelCache
@@ -19,7 +21,7 @@ from .models.edsr import EDSR, reduce_images, train_sr
 # %% ../nbs/core/11_super_resolution.ipynb #73576959
 @torch.no_grad()
 def plot_upscaled(edsr:EDSR, # trained
-                  faces, # (N,1 or 3,H,W) uint8
+                  faces:Tensor, # (N,1 or 3,H,W) uint8
                   down:str="antialias" # how the small images are made, see `reduce_images`
                  )->Figure: # matplotlib
     "A row per face: reduced, bicubic, EDSR, original."
@@ -28,9 +30,9 @@ def plot_upscaled(edsr:EDSR, # trained
     bicubic = F.interpolate(low, high.shape[-2:], mode="bicubic", align_corners=False)
     columns = {"reduced": low, "bicubic": bicubic, "EDSR": edsr.eval()(low), "original": high}
     with figure(1.5*len(columns), 1.55*len(high), len(high), len(columns), squeeze=False) as (fig, axs):
-        for (name,images),column in zip(columns.items(), axs.T):
+        for (name,images),column in zip(columns.items(), axs.T, strict=True):
             column[0].set_title(f"{name}, {images.shape[-1]} px", fontsize=8)
-            for ax,im in zip(column, images):
+            for ax,im in zip(column, images, strict=False):
                 ax.imshow(im.clamp(0, 255).byte().permute(1, 2, 0).numpy(), interpolation="nearest")
                 ax.axis("off")
     return fig
@@ -56,7 +58,7 @@ def _median_side(table, scale): # of the training faces, at most 96 pixels, a mu
 
 # %% ../nbs/core/11_super_resolution.ipynb #f2d82dc6
 def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
-                   out, # folder for edsr.safetensors, edsr.json and the picture
+                   out:str|Path, # folder for edsr.safetensors, edsr.json and the picture
                    scale:int=2, # 2, 3 or 4
                    blocks:int=16, # residual blocks; 16 is EDSR's baseline
                    features:int=64, # features; 64 is EDSR's baseline
@@ -64,7 +66,7 @@ def train_upscaler(table:pd.DataFrame, # a data set; its training split is used
                    size:int=None, # pixels of the large image; default: the median side of the faces, at most 96
                    down:str="antialias", # "antialias", or "mean": the pyramid's own pooling
                    seed:int=0, # of the held-out faces, the order and the flips
-                   say=print # gets a line per epoch
+                   say:Callable=print # gets a line per epoch
                   )->dict: # psnr, ssim and bicubic's on held-out training faces; seconds; settings
     "Train an EDSR on the faces of a data set and leave a file that `load_edsr` and `--set sr_weights=FILE` read."
     out, size = Path(out), size or _median_side(table, scale)

@@ -80,7 +80,7 @@ def rafdb_folders(dest, counts=RAFDB, codes=RAFDB_CODE, splits=("train","test"),
                   name=raf_name, base=""):
     "Class folders; `splits` are their names, `codes` what each class is called."
     base, faces, link = Path(dest)/base, mixed(counts), picture(dest)
-    named = dict(zip(counts, splits))
+    named = dict(zip(counts, splits, strict=True))
     for split in counts:
         for o in counts[split]: (base/named[split]/str(codes[o])).mkdir(parents=True)
     for split,i,o in faces: link(f"{base}/{named[split]}/{codes[o]}/{name(split,i)}{end}")
@@ -177,7 +177,7 @@ def affectnet_numbers(dest, counts=AFFECTNET, files=True):
 
 def affectnet_folders(dest, counts=AFFECTNET, codes=AFFECTNET_CODE, splits=("train","val"), own_names=False):
     "Class folders; with `own_names` the pictures are called <label>_<folder>_<hash>.jpg."
-    link, named = picture(dest, (30,30)), dict(zip(counts, splits))
+    link, named = picture(dest, (30,30)), dict(zip(counts, splits, strict=True))
     for split in counts:
         for o in counts[split]: (Path(dest)/named[split]/str(codes[o])).mkdir(parents=True)
     for split,i,o in mixed(counts):

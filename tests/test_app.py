@@ -281,7 +281,7 @@ def test_page_slider_with_baseline_shows_both(browser, compared, images, width):
         page.locator("#small figcaption", has_text=f"{px} × {px} pixels").wait_for()
         assert page.locator("#small .rows .who").all_inner_texts() == ["PSR", "baseline"] and page.locator("#small svg polyline").count() == 2
         told[px] = page.locator("#small .rows li").all_inner_texts()
-        for text, (name, rows) in zip(told[px], A.at_sizes(compared.models, seen.crops[0], (px,)).items()):
+        for text, (name, rows) in zip(told[px], A.at_sizes(compared.models, seen.crops[0], (px,)).items(), strict=True):
             label = max(rows[0], key=rows[0].get)
             assert name in text and label in text and A.percent(rows[0][label]) in text
     assert told[24] != told[16] and told[24][0].removeprefix("PSR") != told[24][1].removeprefix("baseline") # each network's own numbers, at each size

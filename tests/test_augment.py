@@ -42,8 +42,8 @@ def test_p_zero_changes_nothing_but_flips():
     same = FERAugment(p=0., flip=False, split_idx=None)(TensorImage(x))
     torch.testing.assert_close(same.as_subclass(torch.Tensor), x, atol=2e-2, rtol=0)  # logit of 0 and 1 is clamped
     flipped = warp_batch(x, random_homography(8, flip=True, generator=gen()))
-    turned = [torch.allclose(a, b.flip(-1), atol=1e-4) for a, b in zip(flipped, x)]
-    assert 0 < sum(turned) < 8 and all(t or torch.allclose(a, b, atol=1e-4) for t, a, b in zip(turned, flipped, x))
+    turned = [torch.allclose(a, b.flip(-1), atol=1e-4) for a, b in zip(flipped, x, strict=True)]
+    assert 0 < sum(turned) < 8 and all(t or torch.allclose(a, b, atol=1e-4) for t, a, b in zip(turned, flipped, x, strict=True))
 
 
 @pytest.mark.parametrize("name", AUGMENTS)

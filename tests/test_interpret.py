@@ -162,7 +162,7 @@ def test_discrepancy_by_a_loop():
     np.testing.assert_allclose(d["raw"], [.1, 0, .2, .05])
     for i in range(4):
         w = [np.exp(-(s[i] - o)**2/8) for o in s]
-        assert d["smooth"].iloc[i] == pytest.approx(sum(a*b for a,b in zip(w, d["raw"]))/sum(w))
+        assert d["smooth"].iloc[i] == pytest.approx(sum(a*b for a,b in zip(w, d["raw"], strict=True))/sum(w))
     np.testing.assert_allclose(discrepancy(t.assign(PSR=t["baseline"] + .25))["smooth"], .25)
     assert len(plot_discrepancy(d).axes[0].lines) == 3
     with pytest.raises(ValueError, match="no column 'VGG16'; there are faces, PSR, baseline"): discrepancy(t, b="VGG16")
@@ -313,10 +313,10 @@ def test_attention_against_finite_differences():
     model, x, c = tiny(stn=False).double(), batch(1).double(), 2
     got = attention_map(model, x, c)
     with torch.no_grad():
-        for i,(low,im) in enumerate(zip(model.low, model.images(x))):
+        for i,(low,im) in enumerate(zip(model.low, model.images(x), strict=True)):
             f = model.shared(low(im))
             z = lambda f: model.head(model.pool(f))[0,c]
-            at = lambda k: torch.zeros_like(f).index_fill(1, torch.tensor([k]), 1e-6)
+            at = lambda k, f=f: torch.zeros_like(f).index_fill(1, torch.tensor([k]), 1e-6)
             alpha = torch.stack([(z(f + at(k)) - z(f - at(k)))/2e-6/f[0,0].numel() for k in range(f.shape[1])])
             want = F.interpolate(torch.relu((alpha[:,None,None]*f[0]).sum(0))[None,None], (24,24), mode="bilinear",
                 align_corners=False)[0,0]

@@ -54,7 +54,7 @@ def test_hand_values():
 def test_gradient_in_double(i):
     z = torch.randn(3, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
     for y in (torch.tensor([2, 0, 1]), torch.tensor([[0.2, 0.3, 0.5]]*3, dtype=torch.float64)):
-        assert torch.autograd.gradcheck(lambda o: losses(weight=[1., 2., .5])[i](o, y), (z,))
+        assert torch.autograd.gradcheck(lambda o, y=y: losses(weight=[1., 2., .5])[i](o, y), (z,))
     y = torch.tensor([2, 0, 1])
     g64, = torch.autograd.grad(losses()[i](z, y), z)
     z32 = z.detach().float().requires_grad_()
@@ -144,7 +144,7 @@ def test_with_fastai():
         def forward(self, x): z = self.f(x).view(-1, 2, 3); return z if self.training else z.mean(1)
 
     x = torch.randn(32, 4); y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
-    ds = list(zip(x, y))
+    ds = list(zip(x, y, strict=True))
     dls = DataLoaders.from_dsets(ds, ds, bs=8, device="cpu", num_workers=0)
     learn = Learner(dls, Net(), loss_func=PDLSLoss(D3, 0.9), metrics=[])
     with learn.no_bar(), learn.no_logging():

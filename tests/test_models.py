@@ -53,7 +53,7 @@ def x64(): return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_s
 
 def plain_scores(m, x):
     "Branch by branch, each on its own."
-    return torch.stack([m.head(m.pool(m.shared(low(im)))) for low, im in zip(m.low, m.images(x))], 1)
+    return torch.stack([m.head(m.pool(m.shared(low(im)))) for low, im in zip(m.low, m.images(x), strict=True)], 1)
 
 
 def test_forward_backward(net, x64):

@@ -75,7 +75,7 @@ def photos(tmp_path, group, face):
 
 def same(a, b, tol=1e-5): # the same judgement
     assert [o.box for o in a] == [o.box for o in b] and [o.label for o in a] == [o.label for o in b]
-    for x,y in zip(a, b): torch.testing.assert_close(list(x.probabilities.values()), list(y.probabilities.values()), atol=tol, rtol=0)
+    for x,y in zip(a, b, strict=True): torch.testing.assert_close(list(x.probabilities.values()), list(y.probabilities.values()), atol=tol, rtol=0)
 
 
 # what comes out
@@ -101,7 +101,7 @@ def test_predict_probabilities_are_the_networks_own(predictor, run, face):
     torch.testing.assert_close(torch.tensor(list(f.probabilities.values())).float(), (logp/1.5).softmax(0), atol=1e-5, rtol=0) # the temperature is in it
     assert f.label == CLASSES[int(logp.argmax())] and f.confidence == max(f.probabilities.values())
     assert list(f.branches) == ["1/2","SR x2","original"]
-    for (name,p),r in zip(f.branches.items(), raw):
+    for p,r in zip(f.branches.values(), raw, strict=True):
         assert list(p) == list(CLASSES)
         torch.testing.assert_close(torch.tensor(list(p.values())).float(), (r/1.5).softmax(0), atol=1e-5, rtol=0)
     assert predictor.predict(face, detect=False)[0].branches is None and predictor.card == dict(ece=.02)
@@ -130,7 +130,7 @@ def test_branch_names_are_the_models(tmp_path, face):
 def test_predict_alone_and_in_a_batch_the_same(predictor, run):
     faces = [draw_face("fear", size=40 + 7*i, seed=i) for i in range(5)]
     for bs in (1, 4):
-        for a,b in zip(Predictor(run, device="cpu", bs=bs).predict(faces, detect=False), faces): same(a, predictor.predict(b, detect=False))
+        for a,b in zip(Predictor(run, device="cpu", bs=bs).predict(faces, detect=False), faces, strict=True): same(a, predictor.predict(b, detect=False))
 
 
 @pytest.mark.parametrize("grey", [False, True])
@@ -270,7 +270,7 @@ def test_stream_broken_images_do_not_pile_up(run):
 def test_predict_several_faces_largest_first(predictor, group):
     p = predictor.predict(group)
     assert len(p) == 2 and p.note is None
-    for f,(x,s) in zip(p, ((20,200), (260,130))):
+    for f,(x,s) in zip(p, ((20,200), (260,130)), strict=True):
         l, t, r, b = f.box
         assert r - l == b - t and x - .1*s <= l < r <= x + 1.1*s and 10 <= t < b <= 230 and r - l > .5*s
     assert all(isinstance(v, int) for f in p for v in f.box)
@@ -333,7 +333,7 @@ def clip(tmp_path_factory):
 def test_predict_video_frames_with_their_time(predictor, clip):
     got = predictor.predict(clip, every=3, detect=False, keep=True)
     assert [o.time for o in got] == [0, .3, .6] and {o.source for o in got} == {str(clip)} and got[1][0].time == .3
-    for o,i in zip(got, (0,3,6)): assert np.allclose(np.asarray(o.image)[32,32], (30*i, 0, 200), atol=6) # RGB
+    for o,i in zip(got, (0,3,6), strict=True): assert np.allclose(np.asarray(o.image)[32,32], (30*i, 0, 200), atol=6) # RGB
     assert [o.time for o in predictor.predict([clip], detect=False)] == [0, .1, .2, .3, .4, .5, .6]
     with pytest.raises(ValueError, match="every must be 1 or more, got 0"): predictor.predict(clip, every=0)
 

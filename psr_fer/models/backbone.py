@@ -174,10 +174,10 @@ def _packaged_state(arch:str # timm's name of the network
     theirs = read_weights(next(Path(package.origin).parent.glob("models/*.pth")))
     ours = _timm().create_model(arch).state_dict()
     if len(theirs) != len(ours): raise ValueError(f"{package.name} holds {len(theirs)} tensors, timm's {arch} has {len(ours)}.")
-    for (a, x), (b, y) in zip(theirs.items(), ours.items()):
+    for (a, x), (b, y) in zip(theirs.items(), ours.items(), strict=True):
         if x.shape != y.shape or a.rpartition(".")[2] != b.rpartition(".")[2]:
             raise ValueError(f"{package.name}'s {a} {tuple(x.shape)} does not fit timm's {b} {tuple(y.shape)}.")
-    return dict(zip(ours, theirs.values()))
+    return dict(zip(ours, theirs.values(), strict=True))
 
 def pretrained_state(arch:str, # name of the network
                      source:bool|str|Path=True # True: ImageNet weights from an installed package, torchvision or timm; else a local file

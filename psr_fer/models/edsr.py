@@ -6,8 +6,9 @@ __all__ = ['DIV2K_MEAN', 'URL', 'PUBLISHED', 'EDSR', 'read_weights', 'edsr_confi
 
 # %% ../../nbs/models/01_edsr.ipynb #654c0e48
 import math, time
+from collections.abc import Callable
 from pathlib import Path
-import torch
+import numpy as np, torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ def start_bilinear(m:nn.Module # an `EDSR`, changed in place
     m.head[0].weight[:3], m.head[0].bias[:3] = hand_on[:, :3], 0  # features 0 to 2 are red, green and blue
     m.body[-1].weight[:3] *= 0.01
     m.body[-1].bias[:3] = 0
-    for conv, shuffle in zip(m.tail[0][::2], m.tail[0][1::2]): _enlarge_colours(conv, shuffle.upscale_factor)
+    for conv, shuffle in zip(m.tail[0][::2], m.tail[0][1::2], strict=False): _enlarge_colours(conv, shuffle.upscale_factor)
     last = m.tail[1]
     last.weight *= 0.01
     last.weight[:, :3] = hand_on[:, :3]
@@ -124,7 +125,7 @@ def read_weights(path:str|Path # .safetensors, or a file of torch.save (.pt, .pt
 # %% ../../nbs/models/01_edsr.ipynb #7b17e248
 URL = "https://cv.snu.ac.kr/research/EDSR/models/"
 _HASHES = dict(edsr_baseline=("1bc95232", "abf2a44e", "6b446fab"), edsr=("0edfb8a3", "ea3ef2c6", "4f62e9ef"))  # of scales 2, 3 and 4
-PUBLISHED = {f"{name}_x{s}": f"{name}_x{s}-{h}.pt" for name, hashes in _HASHES.items() for s, h in zip((2, 3, 4), hashes)}
+PUBLISHED = {f"{name}_x{s}": f"{name}_x{s}-{h}.pt" for name, hashes in _HASHES.items() for s, h in zip((2, 3, 4), hashes, strict=True)}
 
 def _n_resblocks(sd): return 1 + max((int(k.split(".")[1]) for k in sd if k.startswith("body.") and ".body.0." in k), default=-1)
 
@@ -235,7 +236,7 @@ def sr_scores(edsr:EDSR,     # network to judge
         ours, cubic = edsr(low), F.interpolate(low, high.shape[-2:], mode="bicubic", align_corners=False)
         out.append(torch.stack([f(p, high) for p in (ours, cubic) for f in (psnr, ssim)], 1))
     edsr.train(was)
-    return dict(zip(("psnr", "ssim", "bicubic_psnr", "bicubic_ssim"), torch.cat(out).double().mean(0).tolist()))
+    return dict(zip(("psnr", "ssim", "bicubic_psnr", "bicubic_ssim"), torch.cat(out).double().mean(0).tolist(), strict=True))
 
 # %% ../../nbs/models/01_edsr.ipynb #d16f3244
 def _split(images, valid, gen):
@@ -261,15 +262,15 @@ def _one_epoch(edsr, train, opt, sched, bs, down, gen):
 
 # %% ../../nbs/models/01_edsr.ipynb #270104d7
 def train_sr(edsr:EDSR,       # trained in place
-             images,          # (N,1 or 3,H,W) uint8 tensor or array: faces, grey or RGB
+             images:Tensor|np.ndarray,          # (N,1 or 3,H,W) uint8 tensor or array: faces, grey or RGB
              epochs:int=1,    # passes over the faces
              bs:int=16,       # faces per step
              lr:float=2e-3,   # peak learning rate of the one-cycle schedule
              down:str="antialias", # how the small images are made, see `reduce_images`
-             valid=0.05,      # held-out faces: their share, their number, or a uint8 tensor of their own
+             valid:Tensor|np.ndarray|None=0.05,      # held-out faces: their share, their number, or a uint8 tensor of their own
              seed:int=0,      # of the split, the order and the flips
-             device=None,     # default: where `edsr` is
-             log=print        # gets one line per epoch; None is silent
+             device:torch.device|str|None=None,     # default: where `edsr` is
+             log:Callable|None=print        # gets one line per epoch; None is silent
             )->dict: # means over held-out faces: psnr, ssim, bicubic_psnr, bicubic_ssim; and n_train, n_valid, seconds
     "Train `edsr` to undo the reduction of `images`: L1 loss, Adam, one-cycle."
     images = torch.as_tensor(images)

@@ -6,6 +6,7 @@ __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'AvgPool', 'make_head', 'Baseline', 
 
 # %% ../../nbs/models/03_psr.ipynb #cfaaca86
 import copy, math
+from collections.abc import Sequence
 from pathlib import Path
 import torch
 import torch.nn.functional as F
@@ -135,7 +136,7 @@ def make_edsrs(sr,    # None, dict of arguments of `EDSR`, `EDSR`, path of a fil
     if sr is None or isinstance(sr, dict): sr = [sr or {}]*kstep
     sr = list(sr) if isinstance(sr, (list, tuple, nn.ModuleList)) else [sr]
     if len(sr) != kstep: raise ValueError(f"sr holds {len(sr)} networks; kstep={kstep} needs {kstep}, of scale {scales}.")
-    out = [_edsr(o, scale) for o, scale in zip(sr, scales)]
+    out = [_edsr(o, scale) for o, scale in zip(sr, scales, strict=True)]
     found = [o.scale for o in out]
     if found != scales: raise ValueError(f"sr holds EDSR of scale {found}; kstep={kstep} and step={step} need {scales}.")
     return out
@@ -166,7 +167,7 @@ class PSR(nn.Module):
         stn:bool=True,          # spatial transformer in front
         fusion:str="weighted",  # "weighted": a weight per branch (paper), equal until fitted; "mean": equal (authors)
         step:float=2,           # ratio between neighbouring sizes, above 1
-        sr=None,                # super-resolution networks, see `make_edsrs`
+        sr:nn.Module|Sequence|None=None,                # super-resolution networks, see `make_edsrs`
         pretrained:bool|str|Path=False, # backbone: True: ImageNet weights; a path: weights of a local file
         pool:str="concat",      # see `make_head`
         head:str="authors",     # see `make_head`
@@ -269,7 +270,7 @@ class PSR(nn.Module):
         return {k: [] if getattr(self, k) is None else list(getattr(self, k).parameters()) for k in ("stn", "sr", "low", "shared", "head")}
 
     def load_base(self, base:nn.Module|dict, # `Baseline`, or its state dict
-                  rows=None # for another order of classes: which row of the baseline's last layer each class takes
+                  rows:Sequence|None=None # for another order of classes: which row of the baseline's last layer each class takes
                  )->dict: # block -> "n of m tensors"
         "Take the weights of a `Baseline` over: low-level layers into each branch, shared layers and head."
         sd = base if isinstance(base, dict) else base.state_dict()
@@ -307,7 +308,7 @@ def raw_scores(model, # PSR, Baseline or any classifier
 
 # %% ../../nbs/models/03_psr.ipynb #3d54debb
 @torch.no_grad()
-def fuse_scores(model, # the model that gave the scores
+def fuse_scores(model:nn.Module, # the model that gave the scores
                 scores:Tensor # (N, n_branches, C) raw scores
                )->Tensor: # (N,C) log-probabilities
     "Fused log-probabilities of raw scores."
