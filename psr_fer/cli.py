@@ -250,7 +250,7 @@ def report(
 @app.command()
 def predict(
     paths: Annotated[List[str], typer.Argument(help="Images, folders, videos, or 'webcam'.")],
-    weights: Annotated[Optional[Path], typer.Option(help="Folder of a run, or a .safetensors file with its .json. "
+    weights: Annotated[Optional[Path], typer.Option(help="Folder of a run, a .safetensors file with its .json, or an .onnx file. "
         "[default: the bundled weights]")] = None,
     out: Annotated[Optional[Path], typer.Option(help="Results: a .csv, .json or .parquet file.")] = None,
     draw: Annotated[Optional[Path], typer.Option(help="Folder for annotated copies of the images.")] = None,
@@ -261,6 +261,7 @@ def predict(
     branches: Annotated[bool, typer.Option("--branches", help="Also the prediction of each branch: "
         "columns branch.NAME.CLASS in the results, and how often each agrees.")] = False,
     batch_size: Annotated[int, typer.Option(help="Faces predicted together.", min=1)] = 64,
+    backend: Annotated[str, typer.Option(help="auto, onnx (onnxruntime, starts at once) or torch (run folders, GPUs).")] = "auto",
     urls: Annotated[bool, typer.Option("--urls", help="Also fetch URLs (https://...) from the web.")] = False,
 ):
     """Find the faces in images, folders and videos and predict their expressions.
@@ -270,7 +271,7 @@ def predict(
     from psr_fer.predict import predict_paths
     with _stoppable():
         done = predict_paths(paths, weights, out, draw, detect=not no_detect, every=every, video=video, bs=batch_size, allow_urls=urls, say=_say,
-                             branches=branches, detector=detector)
+                             branches=branches, detector=detector, backend=backend)
     if done["stopped"]: raise typer.Exit(130) # by Ctrl-C; what was read has been written
     if done["broken"] and not done["pictures"]: raise typer.Exit(2) # nothing could be read
 

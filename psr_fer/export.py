@@ -7,15 +7,15 @@ __all__ = ['Deployed', 'METHODS', 'ExportModel', 'file_metadata', 'export_model'
            'dataset_faces', 'export_int8', 'push_to_hub', 'from_hub']
 
 # %% ../nbs/core/13_export.ipynb #0b6cc95d
-import contextlib, importlib, io, json, logging, shutil, tempfile
-from collections.abc import Callable
+import contextlib, copy, importlib, io, json, logging, shutil, tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, psr_fer, torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .checkpoints import check_writable, checkpoint_files, load_model, write_whole
-from .models.psr import fold_bn
+from .models.psr import branch_names, fold_bn, raw_scores
 
 # %% ../nbs/core/13_export.ipynb #89ef371a
 class _Warp(nn.Module): # an STN for images of its nominal size
@@ -35,37 +35,42 @@ class ExportModel(nn.Module):
     def __init__(self,
         model:nn.Module, # PSR or Baseline
         about:dict, # its description: mean, std, temperature
-        fold:bool=True # fold batch normalisation into the convolutions; False: the network as it was trained
+        fold:bool=True, # fold batch normalisation into the convolutions; False: the network as it was trained
+        branches:bool=False # also the probabilities of each branch
     ):
         super().__init__()
-        self.model, self.temperature = fold_bn(model) if fold else model.eval(), float(about.get("temperature") or 1)
-        if fold and getattr(model, "stn", None) is not None: self.model.stn = _Warp(self.model.stn)
+        self.branches, self.model, self.temperature = branches, fold_bn(model) if fold else copy.deepcopy(model).eval(), float(about.get("temperature") or 1)
+        if getattr(model, "stn", None) is not None: self.model.stn = _Warp(self.model.stn)
         for k in ("mean","std"): self.register_buffer(k, torch.tensor(about[k]).view(3, 1, 1), persistent=False)
 
     def forward(self, faces:Tensor # (B,3,H,W) float32, RGB in [0,1]
-               )->Tensor: # (B,C) float32, rows sum to 1
+               )->Tensor|tuple: # (B,C) float32, rows sum to 1; with `branches` also (B,n_branches,C)
         "Probabilities of each class."
-        return (self.model((faces - self.mean)/self.std)/self.temperature).softmax(-1)
+        scores = raw_scores(self.model, (faces - self.mean)/self.std)
+        fused = self.model.fuse(scores) if hasattr(self.model, "fuse") else scores[:,0]
+        fused, each = ((o/self.temperature).softmax(-1) for o in (fused, scores))
+        return (fused, each) if self.branches else fused
 
 Deployed = ExportModel # old name
 
 # %% ../nbs/core/13_export.ipynb #52ff608b
-def file_metadata(about:dict # description of a checkpoint, see `load_model`
-                 )->dict: # str by name; labels, size, mean, std, temperature, grey and margin as JSON
+def file_metadata(about:dict, # description of a checkpoint, see `load_model`
+                  branches:Sequence[str]=("original",) # names of the branches
+                 )->dict: # str by name; labels, size, mean, std, temperature, grey, margin, branches and card as JSON
     "Metadata of an exported file."
     if "classes" not in about:
         raise ValueError(f"the description of this {about.get('model')} names no classes; save it with save_model(..., classes=[...]).")
     size, grey = about["config"]["size"], bool(about.get("grey", about.get("dataset") == "ferplus"))
     size = [size, size] if isinstance(size, int) else list(size)
     known = dict(labels=about["classes"], size=size, mean=about["mean"], std=about["std"], temperature=about.get("temperature") or 1.,
-                 grey=grey, margin=about.get("margin", .05))
+                 grey=grey, margin=about.get("margin", .05), branches=list(branches), card=about.get("card") or {})
     channels = ("grey in [0,1]: the face turned grey first (0.299 R + 0.587 G + 0.114 B), the same value in all three channels" if grey
                 else "RGB in [0,1], in the order red, green, blue")
     return {**{k: json.dumps(v) for k,v in known.items()}, "version": f"psr_fer {psr_fer.__version__}",
             "input": f"faces: (batch, 3, {size[0]}, {size[1]}) float32, {channels}",
             "preprocessing": f"crop a square around the face, widened by the share margin, {'turn it grey, ' if grey else ''}resize it to "
                              "size (height, width), bilinear with antialias, divide by 255; the normalisation is inside",
-            "output": "probabilities: (batch, classes) float32, in the order of labels"}
+            "output": "probabilities: (batch, classes) float32, in the order of labels; branches: the same for each branch, (batch, branches, classes)"}
 
 # %% ../nbs/core/13_export.ipynb #1eb6c9e3
 _REMOVED = { # formats of earlier versions, and what to use instead
@@ -97,7 +102,8 @@ def _default_out(run):
 # %% ../nbs/core/13_export.ipynb #273254bd
 def export_model(run:str|Path, # run folder, checkpoint, or "default"
                  out:str|Path|None=None, # file to write; default: export.onnx next to the weights (of the bundled ones: here)
-                 format:str="onnx" # the only one
+                 format:str="onnx", # the only one
+                 fold:bool=True # see `ExportModel`
                 )->Path: # the file
     "Export a trained model as ONNX: opset 20, any batch size. ValueError when it cannot be done; nothing half-written stays."
     if format in _REMOVED: raise ValueError(f"{format} files are no longer written; {_REMOVED[format]}")
@@ -106,15 +112,15 @@ def export_model(run:str|Path, # run folder, checkpoint, or "default"
     if out.is_dir(): raise ValueError(f"{out} is a folder; name a file in it, say {out/'export.onnx'}.")
     if out.suffix != ".onnx": raise ValueError(f"{out} should end in .onnx.")
     model, about = load_model(run)
-    properties = file_metadata(about) # complain before the work
+    properties = file_metadata(about, branch_names(model)) # complain before the work
     _needs("onnx", "onnxscript")
     check_writable(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     x, batch = torch.rand(2, 3, *json.loads(properties["size"])), torch.export.Dim("batch", min=1, max=65536)
     try:
         with _quietly():
-            program = torch.onnx.export(ExportModel(model, about).eval(), (x,), dynamic_shapes={"faces": {0: batch}}, dynamo=True,
-                input_names=["faces"], output_names=["probabilities"], opset_version=20, verbose=False)
+            program = torch.onnx.export(ExportModel(model, about, fold, branches=True).eval(), (x,), dynamic_shapes={"faces": {0: batch}}, dynamo=True,
+                input_names=["faces"], output_names=["probabilities", "branches"], opset_version=20, verbose=False)
             program.model.metadata_props.update(properties)
             program.model.producer_name, program.model.producer_version = "psr_fer", psr_fer.__version__
             write_whole(out, program.save)
@@ -140,7 +146,7 @@ def runner(path:str|Path, # ONNX file, or a checkpoint or run folder
     return lambda x: session.run(None, {"faces": np.ascontiguousarray(x, np.float32)})[0]
 
 # %% ../nbs/core/13_export.ipynb #e84e292f
-_AS_JSON = ("labels","size","mean","std","temperature","grey","margin")
+_AS_JSON = ("labels","size","mean","std","temperature","grey","margin","branches","card")
 _AS_TEXT = ("version","input","preprocessing","output","quantization")
 
 def _properties(path): # text by name
@@ -148,7 +154,7 @@ def _properties(path): # text by name
     return {o.key: o.value for o in onnx.load(str(path), load_external_data=False).metadata_props}
 
 def metadata(path:str|Path # ONNX file
-            )->dict: # labels, size, mean, std, temperature, grey, margin; version, input, preprocessing, output as text
+            )->dict: # labels, size, mean, std, temperature, grey, margin, branches, card; version, input, preprocessing, output as text
     "Metadata of an exported file, read without running it."
     if not Path(path).is_file(): raise FileNotFoundError(f"{path} is not there; `psr-fer export` writes it.")
     _needs("onnx")

@@ -12,11 +12,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from psr_fer.calibration import ENOUGH, ece_beside, fit_temperature
 from psr_fer.checkpoints import load_model, save_model, atomic_write
+from psr_fer.export import export_model
 from psr_fer.data.loaders import dls_from_table
 from psr_fer.interpret import REDUCED_SIZES, accuracy_by_reduced_size
 from psr_fer.learner import fuse_scores, tta_scores
@@ -139,10 +141,33 @@ def bundle(run:str|Path, data:str|Path, out:str|Path, mix:str|Path|None=None, sh
                          device=metrics["device"], megabytes=megabytes, licence=LICENCE)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, out, half=True, **described, temperature=t, card=card)
+    bundle_onnx(out)
     atomic_write(out.with_suffix(".md"), card_markdown(card))
     say(f"{out}: {megabytes} MB, WA {card['test']['wa']:.2%}, expected calibration error {card['ece']['before']:.3f} -> "
         f"{card['ece']['after']:.3f} at temperature {t:.2f}")
     return card
+
+
+def store_half(model:object)->object: # onnx.ModelProto, changed in place
+    "Store what float16 holds exactly, the weights of a bundled checkpoint, as float16; the model still computes in float32."
+    from onnx import helper, numpy_helper
+    graph = model.graph
+    for o in [o for o in graph.initializer if o.data_type == 1]:
+        full = numpy_helper.to_array(o)
+        if full.size < 64 or (full.astype(np.float16) != full).any(): continue
+        half = numpy_helper.from_array(full.astype(np.float16), f"{o.name}.half")
+        graph.initializer.append(half)
+        graph.node.insert(0, helper.make_node("Cast", [half.name], [o.name], to=1))
+        graph.initializer.remove(o)
+    return model
+
+
+def bundle_onnx(weights:Path)->Path: # the ONNX file next to a checkpoint, half the size and the same numbers as PyTorch
+    import onnx
+    out = weights.with_suffix(".onnx") # batch normalisation is not folded: the weights were float16 before, folded ones are not
+    with tempfile.TemporaryDirectory() as tmp: model = store_half(onnx.load(str(export_model(weights, Path(tmp)/"model.onnx", fold=False))))
+    atomic_write(out, model.SerializeToString())
+    return out
 
 
 def main(args:Sequence|None=None)->None:

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-import matplotlib as mpl, numpy as np, torch
+import numpy as np
 from PIL import Image
 from ..checkpoints import DEFAULT
 from ..data.synthetic import draw_face
-from ..emotions import class_color
-from ..interpret import occlusion_maps, pixels, shrink_faces, stn_effect
+from ..emotions import IMAGENET_STATS, class_color
 from ..predict import Predictor, open_image, percent
 
 __all__ = ["make_app", "run_app"]
@@ -126,11 +125,16 @@ def curve_sizes(predictors:dict)->tuple: # pixels, up to what the largest of the
     side = max(min(p.size) for p in predictors.values())
     return *(o for o in SIZES if o < side), side
 
+def shrunk(crop:np.ndarray, px:int)->np.ndarray: # (C,H,W) uint8, down- and upsampled so that `px` pixels of the shorter side are left
+    h, w = crop.shape[1:]
+    if px >= min(h, w): return crop
+    small = round(w*px/min(h, w)), round(h*px/min(h, w))
+    return np.stack([Image.fromarray(o).resize(small, Image.Resampling.BICUBIC).resize((w, h), Image.Resampling.BICUBIC) for o in crop])
+
 def at_sizes(predictors:dict, crops:dict, sizes:tuple)->dict: # model or branch -> per size a dict class -> probability; one batch per model
     out = {}
     for name, p in predictors.items():
-        x = p.batch(crops[name][None])
-        fused, each = p.predict_proba(torch.cat([shrink_faces(x, px, (p.mean, p.std)) for px in sizes]))
+        fused, each = p.probabilities(np.stack([shrunk(crops[name], px) for px in sizes]))
         rows = {name: fused} # of a single PSR the branches are compared too
         if len(predictors) == 1 and each.shape[1] > 1: rows |= {f"branch {n}": each[:, k] for k, n in enumerate(p.branch_names)}
         out |= {k: [dict(zip(p.classes, o.tolist(), strict=True)) for o in v] for k, v in rows.items()}
@@ -156,6 +160,9 @@ def curve(points:dict, sizes:tuple, label:str, at:int)->str: # SVG: probability 
     return (f'<svg class="curve" viewBox="0 0 390 202" role="img" aria-label="{alt}">{grid}{line("at", x(at), x(at), 12, 168)}{lines}'
             f'{text(208, 199, "pixels of the face")}</svg>')
 
+def rgb(crop:np.ndarray)->Image.Image: # of (1,H,W) or (3,H,W) uint8
+    return Image.fromarray(np.repeat(crop, 3//len(crop), 0).transpose(1, 2, 0))
+
 def smaller(predictors:dict, upload:Upload, px:int)->str: # HTML: each model on the face at `px` pixels, next to all other sizes
     crops, sizes, name = upload.crops[upload.chosen], curve_sizes(predictors), next(iter(predictors))
     px = min(max(int(px), sizes[0]), sizes[-1])
@@ -167,7 +174,7 @@ def smaller(predictors:dict, upload:Upload, px:int)->str: # HTML: each model on 
         stack = "".join(f'<i style="width:{100*s:.1f}%;--c:{class_color(o)}"></i>' for o, s in ranked(p))
         rows += (f'<li class="s{k % 5}"><span class="who">{escape(n)}</span><span class="what">{named(label, p[label])}{changed}</span>'
                  f'<span class="stack" aria-hidden="true">{stack}</span></li>')
-    face = Image.fromarray(crops[name].expand(3, -1, -1).permute(1, 2, 0).numpy()).resize((px, px), Image.Resampling.BICUBIC)
+    face = rgb(crops[name]).resize((px, px), Image.Resampling.BICUBIC)
     label = top(points[name][-1])
     said = "; ".join(f"{n} says {top(v[-1])} down to {stable_down_to(v, sizes)} px" for n, v in points.items() if n in predictors)
     return (f'<div class="smaller">{figure("The face", face, f"{px} × {px} pixels")}<ol class="rows">{rows}</ol></div><p class="legend">'
@@ -179,7 +186,8 @@ def heat(face:Image.Image, amount:np.ndarray)->Image.Image: # amount: (H,W) in [
     both = face.convert("L"), Image.fromarray((amount*255).astype(np.uint8))
     grey, amount = (np.asarray(o.resize(size, Image.Resampling.BICUBIC))/255 for o in both)
     share = .25 + .5*amount[..., None]
-    return Image.fromarray(((grey[..., None]*(1 - share) + share*mpl.colormaps["inferno"](amount)[..., :3])*255).astype(np.uint8))
+    from matplotlib import colormaps
+    return Image.fromarray(((grey[..., None]*(1 - share) + share*colormaps["inferno"](amount)[..., :3])*255).astype(np.uint8))
 
 def moved(e:object)->str: # row of the table of `stn_effect`, in words
     turned = "mirrored" if np.isnan(e.rotation) else "not turned" if abs(e.rotation) < .5 else (
@@ -189,12 +197,15 @@ def moved(e:object)->str: # row of the table of `stn_effect`, in words
     steps = " and ".join(f"{abs(px):.0f} px {ahead if px > 0 else back}" for px, ahead, back in ways if abs(px) >= .5)
     return f"{turned}, {zoomed}, {f'moved {steps}' if steps else 'not moved'}"
 
-def inside(predictor:Predictor, crop:torch.Tensor)->list: # what the network did with a face (C,H,W) uint8, step by step: dicts for `cards`
-    def show(o): # (1,3,H,W) normalised -> PIL
-        o = pixels(o, (predictor.mean, predictor.std))[0].clamp(0, 1)*255
-        return Image.fromarray(o.round().byte().permute(1, 2, 0).cpu().numpy())
-    def predict(o): return np.concatenate([p.reshape(len(p), -1, p.shape[-1]) for p in predictor.predict_proba(o)], 1) # fused first
-    x, model = predictor.batch(crop[None]), predictor.model
+def inside(predictor:Predictor, crop:np.ndarray)->list: # what the network did with a face (C,H,W) uint8, step by step: dicts for `cards`
+    import torch # of the page only this part needs it
+    from ..interpret import occlusion_maps, pixels, stn_effect
+    mean, std = (torch.tensor(o).view(3, 1, 1) for o in IMAGENET_STATS)
+    model = predictor.model.cpu()
+    def show(o): return Image.fromarray((pixels(o)[0]*255).round().byte().permute(1, 2, 0).numpy()) # (1,3,H,W) normalised
+    def predict(o): # fused first
+        return np.concatenate([p.reshape(len(p), -1, p.shape[-1]) for p in predictor.probabilities((o*std + mean).numpy())], 1)
+    x = (torch.tensor(crop)[None]/255 - mean)/std
     face, each = show(x), predict(x)[0]
     label = predictor.classes[each[0].argmax()]
     maps, lowest = occlusion_maps(predict, x, each[0].argmax())

@@ -300,7 +300,12 @@ def fit_fusion(scores:Tensor, # (N,n_branches,C) raw scores of validation faces
     return w/w.sum()
 
 # %% ../../nbs/models/03_psr.ipynb #71ff815f
-def raw_scores(model, # PSR, Baseline or any classifier
+def branch_names(model:nn.Module # PSR or Baseline
+                )->list[str]: # one name per branch
+    "Names of the branches; a model without branches has one, \"original\"."
+    return model.branch_names() if hasattr(model, "branch_names") else ["original"]
+
+def raw_scores(model:nn.Module, # PSR, Baseline or any classifier
                x:Tensor # (B,C,H,W) normalised
               )->Tensor: # (B, n_branches, C) for a PSR, else (B, 1, C)
     "Scores before fusion."

@@ -3,10 +3,10 @@ from importlib import import_module
 
 _NAMES = dict(images="ANNOTATED IMAGES VIDEOS open_image walk sources read_video", annotate="annotate_faces percent",
               detect="DETECTORS Detection HaarDetector get_detector merge_boxes square",
-              predictor="COLUMNS NO_FACE SHOWN TABLES Face Picture Predictor branch_names check_out check_request faces_table "
-                        "predict_paths save_results")
+              backends="BACKENDS OnnxNetwork TorchNetwork load_network", predictor="COLUMNS NO_FACE TABLES Face Picture Predictor check_out save_results",
+              command="SHOWN check_request faces_table predict_paths")
 _HOMES = {name: (module, name) for module, names in _NAMES.items() for name in names.split()}
-_HOMES |= dict(open_picture=("images", "open_image"), draw_faces=("annotate", "annotate_faces")) # old names, for one release
+_HOMES |= dict(open_picture=("images", "open_image"), draw_faces=("annotate", "annotate_faces"), branch_names=(".models.psr", "branch_names")) # old names, for one release
 __all__ = [*_HOMES]
 
 def __getattr__(name:str)->object:
