@@ -251,7 +251,7 @@ BROKEN = {
     "unknown class in an npy file": (m.affectnet_npy, lambda d: array(note(d), np.array("12")),
         r"5_exp.npy: train_set/images/5.jpg has the label '12', which is none of the class numbers 0 to 7\.", 1),
     "picture without annotation": (m.affectnet_npy, lambda d: note(d).unlink(),
-        r"train_set/annotations: 5.jpg has no annotation 5_exp.npy\.", 1),
+        r"train_set/annotations/5_exp.npy: 5.jpg has no annotations/5_exp.npy\.", 1),
     "annotation without picture": (m.affectnet_npy, lambda d: (d/"train_set/images/5.jpg").unlink(),
         r"5_exp.npy: train_set/images/5.jpg is missing on disk\.", 1),
     "line without label": (m.affectnet_lists,

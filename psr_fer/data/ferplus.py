@@ -163,7 +163,6 @@ def _from_folders(root): # FER2013Train/label.csv and its like
         return f"{folder}/{o.name}", FOLDERS[folder]
     return rows, [*problems, *missing], [], place
 
-
 # %% ../../nbs/data/04_ferplus.ipynb #26fec629
 def _from_table(root, layout): # fer2013new.csv, with the pictures in folders ("votes") or in fer2013.csv ("pixels")
     rows, problems = _read_votes(root, "fer2013new.csv", ["Usage", "Image name", *VOTES])

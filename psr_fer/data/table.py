@@ -141,7 +141,6 @@ def _size_in(box, w, h): # size of the box, or what is wrong with it; without on
     if not (0 <= l < r <= w and 0 <= t < b <= h): return f"has a face box ({l}, {t}, {r}, {b}) outside its {w} x {h} pixels"
     return r - l, b - t
 
-
 # %% ../../nbs/data/00_table.ipynb #7d71fe17
 def look(root, # data folder
          path:str, # picture relative to `root`
