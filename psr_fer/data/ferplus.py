@@ -6,13 +6,13 @@
 __all__ = ['VOTES', 'PROTOCOLS', 'USAGES', 'FOLDERS', 'vote_labels', 'ferplus_layout', 'ferplus_likeness', 'synthetic_likeness',
            'ferplus_table', 'ferplus_block', 'ferplus_dls']
 
-# %% ../../nbs/data/04_ferplus.ipynb #8b65ec2e
+# %% ../../nbs/data/04_ferplus.ipynb #6aa2cb13
 import csv
-from collections import namedtuple
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastai.data.core import DataLoaders
 from ..emotions import EMOTIONS, emotion, is_emotion
+from .folders import SPLIT_OF, folders_in, names_in, refuse
 from .loaders import FERBlock
 from .table import DataError, Problem, SPLITS, FaceTable, finish_table
 
@@ -38,13 +38,12 @@ def vote_labels(votes:np.ndarray, # (N,10) counts, columns in the order of `VOTE
     if protocol not in PROTOCOLS: raise ValueError(f"no label protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[protocol](np.asarray(votes))
 
-# %% ../../nbs/data/04_ferplus.ipynb #1623d43a
+# %% ../../nbs/data/04_ferplus.ipynb #40e3bc9d
 USAGES = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"} # words of fer2013.csv and fer2013new.csv
 FOLDERS = {"FER2013Train": "train", "FER2013Valid": "valid", "FER2013Test": "test"}
-_split_names = {"train": "train", "training": "train", "valid": "valid", "val": "valid", "validation": "valid", "publictest": "valid",
-                "test": "test", "testing": "test", "privatetest": "test"}
+_splits = SPLIT_OF | {o.lower(): split for o,split in (USAGES | FOLDERS).items()}
 
-def ferplus_layout(root, # data folder
+def ferplus_layout(root:str|Path, # data folder
                    labels:str="fer2013new.csv" # wanted label file: "fer2013new.csv" or "label.csv"
                   )->str: # "pixels", "votes", "folders", "classes", or "" when it is not FER+
     "Which of FER+'s layouts `root` holds; a look at names only."
@@ -55,196 +54,125 @@ def ferplus_layout(root, # data folder
         if folders: return "votes"
         if (root/"fer2013.csv").is_file(): return "pixels"
     if listed: return "folders"
-    return "classes" if _class_folders(root) else ""
+    return "classes" if {"train","test"} <= {o[1] for o in _class_folders(root)} else ""
 
-# %% ../../nbs/data/04_ferplus.ipynb #daa709af
-def ferplus_likeness(root # any folder
-                    )->int: # 2: FER+'s own files; 1: class folders, which may be anybody's; 0: neither
+def ferplus_likeness(root:str|Path # any folder
+                    )->int: # 2: FER+'s own files; 1: class folders, which may be of any data set; 0: neither
     "How sure it is that a folder holds FER+."
     layout = ferplus_layout(root)
     return 0 if not layout else 1 if layout == "classes" else 2
 
-def synthetic_likeness(root # any folder
+def synthetic_likeness(root:str|Path # any folder
                       )->int: # 3 or 0
     "How sure it is that a folder holds faces that psr_fer generated."
     return 3 if (Path(root)/"faces.csv").exists() and ferplus_layout(root) else 0
 
-def _named_classes(folders): # class folders -> {folder: emotion}; empty when they are none
-    if all(is_emotion(o) for o in folders): return {o: emotion(o) for o in folders}
-    if set(folders) <= set("01234567") and len(folders) > 7: return {o: EMOTIONS[int(o)] for o in folders} # order of the columns
-    return {}
+def _class_folders(root): # (class folder, split, emotion) of trees like train/happy and test/3
+    out = []
+    for part in folders_in(root):
+        split, classes = _splits.get(part.lower()), folders_in(Path(root)/part)
+        if not split: continue
+        if all(is_emotion(o) for o in classes): out += [(f"{part}/{o}", split, emotion(o)) for o in classes]
+        elif set(classes) == set("01234567"): out += [(f"{part}/{o}", split, EMOTIONS[int(o)]) for o in classes] # order of the columns
+    return out
 
-def _class_folders(root): # folder of a split -> (split, {class folder: emotion}), for trees like train/happy and test/3
-    found = {}
-    for part in sorted(o for o in Path(root).iterdir() if o.is_dir()) if Path(root).is_dir() else []:
-        split = _split_names.get(part.name.lower()) or FOLDERS.get(part.name)
-        classes = _named_classes(sorted(o.name for o in part.iterdir() if o.is_dir())) if split else {}
-        if classes: found[part.name] = split, classes
-    return found if {"train","test"} <= {split for split,_ in found.values()} else {}
+# %% ../../nbs/data/04_ferplus.ipynb #73a06938
+def _read_votes(root, file): # one label file -> table of source, row, usage, name and votes; problems
+    header = ["Usage", "Image name", *VOTES] if file == "fer2013new.csv" else None
+    if not (root/file).is_file(): return None, [Problem(file, None, "is missing.")]
+    with open(root/file, newline="", encoding="utf-8-sig") as f: lines = list(csv.reader(f))
+    if header:
+        found = [o.strip() for o in lines[0]] if lines else []
+        missing = [o for o in header if o not in found]
+        if missing: return None, [Problem(file, 1, f"the header lacks {', '.join(missing)}.")]
+        if found != header: return None, [Problem(file, 1, f"the columns must stand in the order {','.join(header)}.")]
+    rows = [(i, o) for i,o in enumerate(lines, 1) if o and not (header and i == 1)]
+    problems = [Problem(file, i, f"{len(o)} columns instead of 12.") for i,o in rows if len(o) != 12]
+    usage = next((k for k,o in USAGES.items() if o == FOLDERS.get(file.split("/")[0])), None) # of a folder
+    cells = [(file, i, usage or o[0], (o[1] if header else o[0]).strip(), *o[2:]) for i,o in rows if len(o) == 12]
+    return pd.DataFrame(cells, columns=["source","row","usage","name",*VOTES], dtype=object), problems
 
-# %% ../../nbs/data/04_ferplus.ipynb #58ecdd1c
-_Row = namedtuple("_Row", "file row name usage votes") # usage is None in a label.csv, votes where they are no numbers
+def _vote_problems(d, votes): # rows and their (N,10) votes, nan where a cell is no number
+    whole, bad = np.isfinite(votes).all(1) & (votes == np.floor(votes)).all(1), {}
+    for wrong,message in ((~whole, "the votes of {name} are not ten whole numbers."),
+            ((votes < 0).any(1), "{name} has a negative number of votes ({least:.0f})."), (votes.sum(1) == 0, "all ten votes of {name} are zero."),
+            (~d["usage"].isin(list(USAGES)), f"Usage {{usage!r}} is none of {', '.join(USAGES)}.")):
+        for i in np.flatnonzero(wrong): bad.setdefault(int(i), message.format(name=d["name"][i], usage=d["usage"][i], least=votes[i].min()))
+    return [Problem(d["source"][i], d["row"][i], bad[i], i) for i in sorted(bad)]
 
-def _header_problem(file, found, wanted): # what is wrong with the first row, or None
-    found = [o.strip() for o in found]
-    if found == wanted: return None
-    lacking = [o for o in wanted if o not in found]
-    if lacking: return Problem(file, 1, f"the header lacks {', '.join(lacking)}.")
-    return Problem(file, 1, f"the columns must stand in the order {','.join(wanted)}.")
+def _pixel_problems(root, listed): # fer2013.csv against the rows of fer2013new.csv
+    usage = pd.read_csv(root/"fer2013.csv", usecols=lambda o: o != "pixels").get("Usage")
+    if usage is None: return [Problem("fer2013.csv", 1, "the header lacks Usage; needed are emotion,pixels,Usage.")]
+    if len(usage) != len(listed):
+        return [Problem("fer2013.csv", None, f"has {len(usage)} rows and fer2013new.csv {len(listed)}; both must list the same pictures in the same order.")]
+    off = np.flatnonzero((usage.to_numpy() != listed["usage"].to_numpy()) & listed["usage"].isin(list(USAGES)).to_numpy())[:1]
+    return [Problem("fer2013.csv", int(i) + 2, f"is {usage[i]} here but {listed['usage'][i]} in fer2013new.csv; the two files must be in the same order.")
+            for i in off]
 
-def _read_votes(root, file, header=None): # one label file, with this header or none -> rows, problems
-    out, problems = [], []
-    with open(Path(root)/file, newline="", encoding="utf-8-sig") as f: lines = list(csv.reader(f))
-    if header and (wrong := _header_problem(file, lines[0] if lines else [], header)): return [], [wrong]
-    for i,cells in enumerate(lines, 1):
-        if not cells or header and i == 1: continue
-        if len(cells) != 12:
-            problems.append(Problem(file, i, f"{len(cells)} columns instead of 12."))
-            continue
-        usage, name = (cells[0], cells[1]) if header else (None, cells[0])
-        try: votes = [int(o) for o in cells[2:]]
-        except ValueError: votes = None
-        out.append(_Row(file, i, name.strip(), usage, votes))
-    return out, problems
-
-# %% ../../nbs/data/04_ferplus.ipynb #4020ac14
-def _vote_problems(rows): # -> problems
-    for i,o in enumerate(rows):
-        if o.votes is None: yield Problem(o.file, o.row, f"the votes of {o.name} are not ten whole numbers.", i)
-        elif min(o.votes) < 0: yield Problem(o.file, o.row, f"{o.name} has a negative number of votes ({min(o.votes)}).", i)
-        elif not sum(o.votes): yield Problem(o.file, o.row, f"all ten votes of {o.name} are zero.", i)
-        elif o.usage is not None and o.usage not in USAGES:
-            yield Problem(o.file, o.row, f"Usage {o.usage!r} is none of {', '.join(USAGES)}.", i)
-
-# %% ../../nbs/data/04_ferplus.ipynb #1b36f28f
-def _votes_table(rows, problems, protocol, place): # `place` gives (path, split) of a row -> table, problems in it, rows left out
-    votes = np.array([o.votes or [0]*10 for o in rows], float).reshape(-1,10)
-    label, bad = vote_labels(votes, protocol), {o.index for o in problems}
-    keep = [i for i in range(len(rows)) if label[i] >= 0 or i in bad]
-    kept = [rows[i] for i in keep]
-    table = pd.DataFrame([place(o) for o in kept], columns=["path","split"]).assign(
-        label=[EMOTIONS[max(label[i], 0)] for i in keep], source=[o.file for o in kept], row=[o.row for o in kept])
-    emotions = votes[keep,:8]
-    shares = emotions/np.maximum(emotions.sum(1, keepdims=True), 1)
-    table = pd.concat([table, pd.DataFrame(shares, columns=list(EMOTIONS))], axis=1)
-    moved = {old: new for new,old in enumerate(keep)}
-    problems = [Problem(o.file, o.row, o.message, moved.get(o.index)) for o in problems]
-    return table, problems, len(rows) - len(keep)
-
-# %% ../../nbs/data/04_ferplus.ipynb #1d888b82
-# picture names that stand twice in the released fer2013new.csv; the paper counts rows, so both rows stay
+# images that stand twice in the released fer2013new.csv; the paper counts rows, so both rows stay
 _known_twice = {"fer0006953.png", "fer0008403.png", "fer0011785.png", "fer0033120.png"}
 
-def _twice_note(names): # of pictures
-    subject = f"{len(names)} pictures of fer2013new.csv stand twice in the release and count twice" if len(names) > 1 else \
-        "1 picture of fer2013new.csv stands twice in the release and counts twice"
-    return f"{subject}, as in the paper: {', '.join(names)}."
+def _from_votes(root, layout, labels, protocol): # -> table, problems, notes
+    read = [_read_votes(root, o) for o in ([f"{o}/label.csv" for o in FOLDERS] if layout == "folders" else ["fer2013new.csv"])]
+    problems, tables, notes = [p for _,found in read for p in found], [t for t,_ in read if t is not None and len(t)], []
+    if not tables: raise DataError(root, problems or [Problem(labels, None, "has no rows.")])
+    d = pd.concat(tables, ignore_index=True)
+    if layout == "pixels": problems += _pixel_problems(root, d)
+    if layout != "folders" and (lost := int((d["name"] == "").sum())):
+        notes.append(f"{lost} rows of fer2013new.csv have no picture (not a face) and are left out.")
+        d = d[d["name"] != ""].reset_index(drop=True)
+    votes = d[list(VOTES)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    wrong = _vote_problems(d, votes)
+    label = vote_labels(np.nan_to_num(votes), protocol)
+    faces, keep = len(d), np.flatnonzero((label >= 0) | np.isin(np.arange(len(d)), [o.index for o in wrong]))
+    d, votes, label, place = d.iloc[keep].reset_index(drop=True), np.nan_to_num(votes[keep,:8]), label[keep], {old: new for new,old in enumerate(keep.tolist())}
+    problems += [Problem(o.file, o.row, o.message, place[o.index]) for o in wrong]
+    folder, split = {split: o for o,split in FOLDERS.items()}, d["usage"].map(USAGES).fillna("train")
+    path = [f"fer2013.csv::{o - 2}" for o in d["row"]] if layout == "pixels" else split.map(folder) + "/" + d["name"] # header not counted
+    table = pd.DataFrame(dict(path=path, split=split, label=[EMOTIONS[max(o, 0)] for o in label], source=d["source"], row=d["row"]))
+    table[list(EMOTIONS)] = votes/np.maximum(votes.sum(1, keepdims=True), 1)
+    again, known = table["path"].duplicated(), (table["source"] == "fer2013new.csv") & d["name"].isin(_known_twice)
+    problems += [Problem(table["source"][i], int(table["row"][i]), f"{table['path'][i]} stands a second time.", int(i)) for i in np.flatnonzero(again & ~known)]
+    if len(noted := d["name"][again & known].tolist()):
+        subject = f"{len(noted)} pictures of fer2013new.csv stand twice in the release and count twice" if len(noted) > 1 else \
+            "1 picture of fer2013new.csv stands twice in the release and counts twice"
+        notes.append(f"{subject}, as in the paper: {', '.join(noted)}.")
+    notes.append(f"{faces - len(keep)} faces have no clear label under the protocol {protocol} and are left out.")
+    if labels == "fer2013new.csv" and layout == "folders":
+        notes.append("fer2013new.csv is not here, so label.csv was read; the two differ in about 1,600 rows, "
+                     "and the paper's counts come from fer2013new.csv.")
+    return table, problems, notes
 
-def _twice(table): # -> problems, notes
-    again = table["path"].duplicated(keep="first").to_numpy()
-    name = table["path"].map(lambda o: Path(o.partition("::")[0]).name)
-    known = (name.isin(_known_twice) & (table["source"] == "fer2013new.csv")).to_numpy()
-    problems = [Problem(table["source"][i], int(table["row"][i]), f"{table['path'][i]} stands a second time.", int(i))
-                for i in np.flatnonzero(again & ~known)]
-    noted = name[again & known].tolist()
-    return problems, [_twice_note(noted)] if noted else []
-
-# %% ../../nbs/data/04_ferplus.ipynb #330607c0
-def _from_folders(root): # FER2013Train/label.csv and its like
-    rows, problems, missing = [], [], []
-    for folder in FOLDERS:
-        file = f"{folder}/label.csv"
-        if not (root/file).is_file(): missing.append(Problem(file, None, "is missing.")); continue
-        found, wrong = _read_votes(root, file)
-        rows += found
-        problems += wrong
-    def place(o):
-        folder = Path(o.file).parent.name
-        return f"{folder}/{o.name}", FOLDERS[folder]
-    return rows, [*problems, *missing], [], place
-
-# %% ../../nbs/data/04_ferplus.ipynb #26fec629
-def _from_table(root, layout): # fer2013new.csv, with the pictures in folders ("votes") or in fer2013.csv ("pixels")
-    rows, problems = _read_votes(root, "fer2013new.csv", ["Usage", "Image name", *VOTES])
-    named, folder_of = [o for o in rows if o.name], {split: folder for folder,split in FOLDERS.items()}
-    lost = len(rows) - len(named)
-    notes = [f"{lost} rows of fer2013new.csv have no picture (not a face) and are left out."] if lost else []
-    if layout == "pixels": problems += _check_pixel_table(root, rows)
-    def place(o):
-        split = USAGES.get(o.usage, "train")
-        if layout == "votes": return f"{folder_of[split]}/{o.name}", split
-        return f"fer2013.csv::{o.row - 2}", split # same order as fer2013.csv, header not counted
-    return named, problems, notes, place
-
-def _from_votes(root, layout):
-    rows, problems, notes, place = _from_folders(Path(root)) if layout == "folders" else _from_table(Path(root), layout)
-    return rows, [*problems, *_vote_problems(rows)], notes, place
-
-# %% ../../nbs/data/04_ferplus.ipynb #5cfe2b02
-def _check_pixel_table(root, rows): # -> problems
-    def wrong(row, message): return [Problem("fer2013.csv", row, message)]
-    d = pd.read_csv(Path(root)/"fer2013.csv", usecols=lambda o: o != "pixels")
-    if "Usage" not in d: return wrong(1, "the header lacks Usage; needed are emotion,pixels,Usage.")
-    if len(d) != len(rows):
-        return wrong(None, f"has {len(d)} rows and fer2013new.csv {len(rows)}; both must list the same pictures in the same order.")
-    for i,(usage,o) in enumerate(zip(d["Usage"], rows)):
-        if o.usage in USAGES and usage != o.usage:
-            return wrong(i + 2, f"is {usage} here but {o.usage} in fer2013new.csv; the two files must be in the same order.")
-    return []
-
-# %% ../../nbs/data/04_ferplus.ipynb #c9de5b1a
-_words = dict(pixels="fer2013.csv with the votes of fer2013new.csv", votes="picture folders with the votes of fer2013new.csv",
-              folders="picture folders with label.csv")
-_expected = ("neither fer2013new.csv beside fer2013.csv or FER2013Train/, nor FER2013Train/label.csv, "
-             "nor class folders train/ and test/")
-_other_votes = ("fer2013new.csv is not here, so label.csv was read; the two differ in about 1,600 rows, "
-                "and the paper's counts come from fer2013new.csv.")
-
-def _found_layout(root, labels):
-    def refuse(message): raise DataError(root, [Problem(str(root), None, message)])
-    if not Path(root).is_dir(): refuse("there is no such folder; give the folder that holds FER+.")
-    return ferplus_layout(root, labels) or refuse(f"no FER+ here: {_expected}.")
-
-# %% ../../nbs/data/04_ferplus.ipynb #096f6575
-def ferplus_table(root, # folder with FER+ in any of its layouts
+# %% ../../nbs/data/04_ferplus.ipynb #66a1a592
+def ferplus_table(root:str|Path, # folder with FER+ in any of its layouts
                   labels:str="fer2013new.csv", # which vote file: "fer2013new.csv" (the paper's) or "label.csv"
                   protocol:str="paper", # rule that turns votes into a label: "paper", "microsoft" or "argmax"
                   skip_bad:bool=False, # leave bad rows out instead of raising
-                  check_files:bool=True # look at every picture (original sizes come from there)
+                  check_files:bool=True # look at every image (original sizes come from there)
                  )->FaceTable: # table as in `psr_fer.data.table`, with one share-of-votes column per emotion
-    "Read FER+ from pixel tables, picture folders or class folders; DataError lists all that is wrong."
+    "Read FER+ from pixel tables, image folders or class folders; DataError lists all that is wrong."
     if labels not in ("fer2013new.csv", "label.csv"): raise ValueError(f"labels must be 'fer2013new.csv' or 'label.csv', got {labels!r}.")
     if protocol not in PROTOCOLS: raise ValueError(f"no label protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
-    layout = _found_layout(root, labels)
-    if layout == "classes": return _from_class_folders(root, skip_bad, check_files)
-    rows, problems, notes, place = _from_votes(root, layout)
-    if not rows: raise DataError(root, problems or [Problem(labels, None, "has no rows.")])
-    table, problems, dropped = _votes_table(rows, problems, protocol, place)
-    twice, noted = _twice(table)
-    notes = [*notes, *noted, f"{dropped} faces have no clear label under the protocol {protocol} and are left out."]
-    if labels == "fer2013new.csv" and layout == "folders": notes.append(_other_votes)
-    table = finish_table(table, root, f"FER+: {_words[layout]}", [*problems, *twice], notes, skip_bad=skip_bad, check_files=check_files)
+    root = Path(root)
+    if not root.is_dir(): refuse(root, "there is no such folder; give the folder that holds FER+.")
+    words = dict(pixels="fer2013.csv with the votes of fer2013new.csv", votes="picture folders with the votes of fer2013new.csv",
+        folders="picture folders with label.csv", classes="class folders")
+    layout, problems, splits = ferplus_layout(root, labels), [], SPLITS
+    if not layout: refuse(root, "no FER+ here: neither fer2013new.csv beside fer2013.csv or FER2013Train/, nor FER2013Train/label.csv, "
+        "nor class folders train/ and test/.")
+    if layout == "classes":
+        table = pd.DataFrame([dict(path=f"{source}/{o}", split=split, label=label, source=source, row=None)
+            for source,split,label in _class_folders(root) for o in names_in(root/source)])
+        if not len(table): refuse(root, "the class folders hold no pictures.")
+        notes, protocol = ["class folders carry no votes: only hard labels."], "class folders"
+        if not (table["split"] == "valid").any(): splits = ("train","test")
+    else: table, problems, notes = _from_votes(root, layout, labels, protocol)
+    table = finish_table(table, root, f"FER+: {words[layout]}", problems, notes, skip_bad=skip_bad, check_files=check_files, splits=splits)
     table.dataset, table.protocol = "ferplus", protocol
     return table
 
-# %% ../../nbs/data/04_ferplus.ipynb #10baa8a9
-def _from_class_folders(root, skip_bad, check_files): # no votes: only hard labels
-    rows = []
-    for part,(split,classes) in _class_folders(root).items():
-        for folder,label in classes.items():
-            source = f"{part}/{folder}"
-            names = sorted(o.name for o in (Path(root)/source).iterdir() if not o.name.startswith("."))
-            rows += [dict(path=f"{source}/{o}", split=split, label=label, source=source, row=None) for o in names]
-    if not rows: raise DataError(root, [Problem(str(root), None, "the class folders hold no pictures.")])
-    table = pd.DataFrame(rows)
-    splits = SPLITS if (table["split"] == "valid").any() else ("train","test")
-    table = finish_table(table, root, "FER+: class folders", notes=["class folders carry no votes: only hard labels."],
-        skip_bad=skip_bad, check_files=check_files, splits=splits)
-    table.dataset, table.protocol = "ferplus", "class folders"
-    return table
-
-# %% ../../nbs/data/04_ferplus.ipynb #fb9b0f59
-def ferplus_block(size=96, # pixels; the paper's code upscales 48 to 96
+# %% ../../nbs/data/04_ferplus.ipynb #4acad381
+def ferplus_block(size:int|tuple=96, # pixels; the paper's code upscales 48 to 96
                   labels:str="fer2013new.csv", # as in `ferplus_table`
                   protocol:str="paper", # as in `ferplus_table`
                   soft:bool=True, # train against the votes (the authors' recipe for FER+)
@@ -253,11 +181,10 @@ def ferplus_block(size=96, # pixels; the paper's code upscales 48 to 96
                   **kwargs # further arguments of `psr_fer.data.loaders.FERBlock`: balanced, normalize, cache, seed, splitter, item_tfms, batch_tfms
                  )->FERBlock: # give its `dataloaders` the folder with FER+
     "DataBlock over FER+."
-    def read(root): return ferplus_table(root, labels, protocol, skip_bad)
-    return FERBlock(read, size=size, soft=soft, augment=augment, **kwargs)
+    return FERBlock(lambda root: ferplus_table(root, labels, protocol, skip_bad), size=size, soft=soft, augment=augment, **kwargs)
 
-def ferplus_dls(root, # folder with FER+
-                size=96, # pixels; the paper's code upscales 48 to 96
+def ferplus_dls(root:str|Path, # folder with FER+
+                size:int|tuple=96, # pixels; the paper's code upscales 48 to 96
                 bs:int=64, # faces per batch
                 device=None, # torch device; default fastai's
                 **kwargs # further arguments of `ferplus_block`

@@ -490,7 +490,8 @@ def _write_set(root, n, seed, splits, n_workers): # images, label.csv, fer2013ne
 def read_faces(file:str|Path # faces.csv of a synthetic set
               )->pd.DataFrame: # a row per face: path, split, then what `render` takes
     "Every drawing parameter of a set, exactly as it was drawn."
-    return pd.read_csv(file, float_precision="round_trip", keep_default_na=False)
+    d = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return d.astype({o: int if o in ("size","texture") else float for o in d if o not in ("path","split","expression",*_choices)})
 
 def _read_set(dest): # the table of a finished set
     faces = read_faces(dest/"faces.csv")
