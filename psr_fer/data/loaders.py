@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['MEMORY', 'PixelCache', 'by_split', 'FERBlock', 'dls_from_table']
 
-# %% ../../nbs/data/01_loaders.ipynb #cb59f752
+# %% ../../nbs/data/01_loaders.ipynb #c1ddb1ac
 import hashlib, math, mmap, os, shutil, tempfile, weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -23,20 +24,17 @@ from fastai.vision.data import get_grid
 from .augment import FERAugment, augmentation, imagenet_normalize
 from .table import BOX, FaceTable, SPLITS, open_face, places, vote_shares
 
-# %% ../../nbs/data/01_loaders.ipynb #d7b0935a
+# %% ../../nbs/data/01_loaders.ipynb #2338a648
 MEMORY = 3*2**29 # bytes of decoded faces that are held in memory; more goes to a temporary file
 _held = weakref.WeakSet() # caches that hold memory or a temporary file
-
-def _disk_folder(): # /tmp may be in memory, /var/tmp is on disk
-    return os.environ.get("TMPDIR") or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else None)
 
 class PixelCache:
     "Decoded faces of one table at one size, each decoded at most once."
     def __init__(self,
-                 table:pd.DataFrame, # a data set
-                 root, # its folder
-                 size, # pixels: int, or (height, width)
-                 where="memory", # "memory" (above `limit` bytes a temporary file), or a folder for a file that outlives the process
+                 table:FaceTable|pd.DataFrame, # a data set
+                 root:str|Path, # its folder
+                 size:int|tuple, # pixels: int, or (height, width)
+                 where:str|Path="memory", # "memory" (above `limit` bytes a temporary file), or a folder for a file that outlives the process
                  workers:int|None=None, # decoding threads; default: the number of processors
                  limit:int|None=None): # bytes that may be held in memory; default `MEMORY`
         self.places, self.root, self.where = places(table), root, where
@@ -52,41 +50,38 @@ class PixelCache:
         _held.add(self)
         if self.nbytes <= self.limit: self.pixels, self.done = np.empty(self.shape, np.uint8), np.zeros(len(self), bool)
         else:
-            folder = tempfile.mkdtemp(prefix="psr_fer-", dir=_disk_folder())
+            disk = os.environ.get("TMPDIR") or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else None) # /tmp may be in memory
+            folder = tempfile.mkdtemp(prefix="psr_fer-", dir=disk)
             self._remove = weakref.finalize(self, shutil.rmtree, folder, True) # at exit at the latest
             self._open_files(Path(folder))
 
     def release(self):
-        "Give back the memory or the temporary file; faces that are asked for later are decoded again."
+        "Give back the memory or the temporary file; faces that are needed later are decoded again."
         self.pixels = self.done = None
         _held.discard(self)
         if hasattr(self, "_remove"): self._remove()
 
     def _open_files(self, folder): # names carry a hash of the faces, so that another table never meets these bytes
         folder.mkdir(parents=True, exist_ok=True)
-        key = hashlib.sha256(repr((self.places, str(Path(self.root).resolve()), self.shape)).encode()).hexdigest()[:16]
-        free = shutil.disk_usage(folder).free
+        key, free = hashlib.sha256(repr((self.places, str(Path(self.root).resolve()), self.shape)).encode()).hexdigest()[:16], shutil.disk_usage(folder).free
         if not (folder/f"{key}-pixels.npy").exists() and free < self.nbytes:
             raise ValueError(f"the decoded faces need {self.nbytes/1e9:.1f} GB and {folder} has {free/1e9:.1f} GB free; "
                 "name another folder with cache=, or decode every time with cache=None.")
         def array(name, dtype, shape):
             file = folder/f"{key}-{name}.npy"
-            mode = "r+" if file.exists() else "w+"
-            return np.lib.format.open_memmap(file, mode, dtype=dtype, shape=None if mode == "r+" else shape)
+            return np.lib.format.open_memmap(file, "r+") if file.exists() else np.lib.format.open_memmap(file, "w+", dtype, shape)
         self.pixels, self.done = array("pixels", np.uint8, self.shape), array("done", bool, self.shape[:1])
 
     def decode(self, i:int # row of the table
               )->np.ndarray: # (C,H,W) uint8
         "Open, crop and resize one face."
-        path, box = self.places[i]
-        im = open_face(self.root, path, box).convert("L" if self.channels == 1 else "RGB")
+        im = open_face(self.root, *self.places[i]).convert("L" if self.channels == 1 else "RGB")
         if im.size[::-1] != self.size: im = im.resize(self.size[::-1], Image.Resampling.BILINEAR)
-        a = np.asarray(im)
-        return a[None] if a.ndim == 2 else a.transpose(2,0,1)
+        return np.asarray(im).reshape(*self.size, -1).transpose(2,0,1)
 
     def __call__(self, idxs # rows of the table
                 )->torch.Tensor: # (B,C,H,W) uint8, C=1 where all faces are grey
-        "The faces `idxs`, decoding those that were not asked for before."
+        "The faces `idxs`; those that are not in the cache yet are decoded."
         if self.pixels is None: self._open()
         idxs = np.asarray(idxs, dtype=np.int64)
         todo = np.unique(idxs[~self.done[idxs]])
@@ -94,25 +89,22 @@ class PixelCache:
             def one(i): self.pixels[i], self.done[i] = self.decode(i), True
             with ThreadPoolExecutor(self.workers) as ex: list(ex.map(one, todo))
         out = torch.from_numpy(self.pixels[idxs])
-        self._forget_pages(len(idxs))
+        self.touched += len(idxs)*max(self.nbytes//len(self), 2**21) # one face may map 2 MiB around it
+        if self.touched >= self.limit//8 and isinstance(self.pixels, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.pixels._mmap.madvise(mmap.MADV_DONTNEED) # pages of a file count as the process's own until they are given back
+            self.touched = 0
         return out
-
-    def _forget_pages(self, n): # pages of a file count as the process's own until they are given back
-        self.touched += n*max(self.nbytes//len(self), 2**21) # one face may map 2 MiB around it
-        if self.touched < self.limit//8 or not isinstance(self.pixels, np.memmap) or not hasattr(mmap, "MADV_DONTNEED"): return
-        self.pixels._mmap.madvise(mmap.MADV_DONTNEED)
-        self.touched = 0
 
     def __len__(self): return len(self.places)
 
-# %% ../../nbs/data/01_loaders.ipynb #1361a1ae
+# %% ../../nbs/data/01_loaders.ipynb #2ba83fab
 class TensorShares(TensorBase):
-    "Shares of the votes, (C,) or (B,C) float32: the target of soft labels." # (C,) float32: soft label
+    "Shares of the votes, (C,) or (B,C) float32: the target of soft labels."
 
 class SoftLabel(ItemTransform):
     "Training target: share of votes per class."
     split_idx, order = 0, 1
-    def __init__(self, names): # the classes, in the order of the model's outputs
+    def __init__(self, names:list|tuple): # the classes, in the order of the model's outputs
         super().__init__()
         self.names = list(names)
     def encodes(self, row):
@@ -122,7 +114,7 @@ class SoftLabel(ItemTransform):
 class HardLabel(DisplayedTransform):
     "Target as a class index; `vocab` are the class names in the order of the model's outputs."
     loss_func, order = CrossEntropyLossFlat(flatten=False), 2 # not flattened: takes class indices and label distributions
-    def __init__(self, names): # likewise
+    def __init__(self, names:list|tuple): # likewise
         super().__init__()
         self.vocab, self.c = CategoryMap(list(names), sort=False), len(names)
     def encodes(self, row): return row if isinstance(row, TensorShares) else TensorCategory(self.vocab.o2i[getattr(row, "label", row)])
@@ -130,41 +122,41 @@ class HardLabel(DisplayedTransform):
     def decodes(self, o:TensorShares): # fastai also casts class indices to the type of the training target
         return Category(self.vocab[int(o)] if o.ndim == 0 else f"{self.vocab[int(o.argmax())]} {float(o.max()):.0%}")
 
-# %% ../../nbs/data/01_loaders.ipynb #679f4cf8
+# %% ../../nbs/data/01_loaders.ipynb #237ed0f2
 # `psr_fer.learner` makes these part of fastai's dispatch
 def show_results(x:TensorImage, y:TensorShares, samples, outs, ctxs=None, max_n=10, nrows=None, ncols=None, figsize=None, **kwargs):
     if ctxs is None: ctxs = get_grid(min(len(samples), max_n), nrows=nrows, ncols=ncols, figsize=figsize)
-    for (face,truth),(judged,),ax,_ in zip(samples, outs, ctxs, range(max_n)):
+    for (face,truth),(guess,),ax,_ in zip(samples, outs, ctxs, range(max_n), strict=False):
         face.show(ctx=ax, **kwargs); truth.show(ctx=ax, **kwargs)
-        judged.show(ctx=ax, color="green" if truth.startswith(judged) else "red", **kwargs)
+        guess.show(ctx=ax, color="green" if truth.startswith(guess) else "red", **kwargs)
     return ctxs
 
 def plot_top_losses(x:TensorImage, y:TensorShares, *args, **kwargs): # as for class indices
     from fastai.vision.learner import plot_top_losses as of_fastai
     return of_fastai(x, TensorCategory(y), *args, **kwargs)
 
-# %% ../../nbs/data/01_loaders.ipynb #27e6ff23
+# %% ../../nbs/data/01_loaders.ipynb #79bb3e74
 class OpenFace(Transform):
     "Open a row of a table, or any other image (path, bytes, array, tensor, PIL image), as the table's own images are opened."
     input_types = (pd.Series, tuple, str, Path, bytes, np.ndarray, torch.Tensor, Image.Image) # what test_dl and predict may be given
-    def __init__(self, root, grey=False): # data folder; True: a grey data set sees grey images only
+    def __init__(self, root:str|Path, grey:bool=False): # data folder; True: a grey data set sees grey images only
         super().__init__()
         self.root, self.grey = root, grey
     def encodes(self, o):
         box = tuple(getattr(o, b) for b in BOX) if hasattr(o, "left") else None
         im = open_face(self.root, o.path, box) if hasattr(o, "path") else open_face("", o)
-        return PILImage.create((im.convert("L") if self.grey else im).convert("RGB")) # a grey data set sees grey images only
+        return PILImage.create((im.convert("L") if self.grey else im).convert("RGB"))
 
-# %% ../../nbs/data/01_loaders.ipynb #5aaea7ac
-def table_targets(table:pd.DataFrame, # a data set
-                  classes, # class names in the order of the model's outputs
+# %% ../../nbs/data/01_loaders.ipynb #84f5e589
+def table_targets(table:FaceTable|pd.DataFrame, # a data set
+                  classes:list|tuple, # class names in the order of the model's outputs
                   soft:bool=False # vote shares instead of one label
                  )->torch.Tensor: # (N,) int64, or (N,C) float32
     "Targets of all rows at once."
     if soft: return torch.from_numpy(vote_shares(table, classes).astype(np.float32))
     return torch.from_numpy(pd.Categorical(table["label"], categories=list(classes)).codes.astype(np.int64))
 
-# %% ../../nbs/data/01_loaders.ipynb #b3c93cf8
+# %% ../../nbs/data/01_loaders.ipynb #40aab858
 def _squished(tfms): # (height, width) that these item transforms resize to when they do nothing else, or None
     fs = [f for f in tfms if f.name not in ("noop", "ToTensor")]
     plain = len(fs) == 1 and type(fs[0]) is Resize and fs[0].method == ResizeMethod.Squish and fs[0].mode == Image.Resampling.BILINEAR
@@ -173,11 +165,11 @@ def _squished(tfms): # (height, width) that these item transforms resize to when
 class CachedDL(TfmdDL):
     "A TfmdDL that reads whole batches from a `PixelCache`; `balanced` draws every class equally often."
     def __init__(self,
-                 dataset, # fastai's Datasets over rows of a table, or over items of one's own
+                 dataset, # fastai's Datasets over rows of a table, or over other items
                  *args,
-                 cache=None, # decoded faces of the whole table
-                 balanced=False, # every class equally often
-                 seed=None, # of the order; None: the global generator's
+                 cache:PixelCache|None=None, # decoded faces of the whole table
+                 balanced:bool=False, # every class equally often
+                 seed:int|None=None, # seed of the order; None: the global generator's
                  **kwargs):
         super().__init__(dataset, *args, **kwargs)
         self.cache, self.balanced = cache, balanced
@@ -208,33 +200,31 @@ class CachedDL(TfmdDL):
             if i < skip: continue
             if i == skip and then: then()
             self.last = np.asarray(b)
-            yield self._batch(self.last) if cached else self.do_batch([self.do_item(o) for o in b])
-
-    def _batch(self, idxs):
-        x, y = self.cache(self.rows[idxs]), self.targets[torch.from_numpy(idxs)]
-        return TensorImage(x), (TensorShares if y.is_floating_point() else TensorCategory)(y)
+            if not cached: yield self.do_batch([self.do_item(o) for o in b])
+            else:
+                y = self.targets[torch.from_numpy(self.last)]
+                yield TensorImage(self.cache(self.rows[self.last])), (TensorShares if y.is_floating_point() else TensorCategory)(y)
 
     def get_idxs(self):
         idxs = super().get_idxs()
         if not (self.balanced and self.shuffle): return idxs
-        y = (self.targets.argmax(1) if self.targets.ndim == 2 else self.targets)
+        y = self.targets.argmax(1) if self.targets.ndim == 2 else self.targets
         p = (1/torch.bincount(y).clamp(min=1).double())[y]
         g = torch.Generator().manual_seed(self.rng.randrange(2**31))
         return torch.multinomial(p, len(idxs), replacement=True, generator=g).tolist()
 
-def _varies(f, split_idx): # does this transform change an image at random in this split?
-    if not isinstance(f, (RandTransform, FERAugment)) or f.split_idx not in (None, split_idx): return False
-    return not isinstance(f, Resize) or f.method != ResizeMethod.Squish and split_idx == 0
-
-def is_plain(dl # a fastai DataLoader
+def is_plain(dl:TfmdDL # a fastai DataLoader
             )->bool:
     "Does this loader give every image once, in order and without augmentation?"
     split_idx = getattr(dl.dataset, "split_idx", None)
+    def varies(f): # does this transform change an image at random in this split?
+        if not isinstance(f, (RandTransform, FERAugment)) or f.split_idx not in (None, split_idx): return False
+        return not isinstance(f, Resize) or f.method != ResizeMethod.Squish and split_idx == 0
     left_out = dl.n < len(dl.dataset) or dl.drop_last and dl.n % (dl.bs or 1)
-    return not (dl.shuffle or left_out or any(_varies(f, split_idx) for f in [*dl.after_item.fs, *dl.after_batch.fs]))
+    return not (dl.shuffle or left_out or any(map(varies, [*dl.after_item.fs, *dl.after_batch.fs])))
 
-# %% ../../nbs/data/01_loaders.ipynb #45149266
-def by_split(table:pd.DataFrame # a data set
+# %% ../../nbs/data/01_loaders.ipynb #5a276fae
+def by_split(table:FaceTable|pd.DataFrame # a data set
             )->list: # row numbers of train, valid and test
     "Splitter: the column `split`."
     return [np.flatnonzero(table["split"].to_numpy() == o).tolist() for o in SPLITS if (table["split"] == o).any()]
@@ -244,16 +234,16 @@ _sizing = (CropPad, RandomCrop, RandomResizedCrop, Resize) # item transforms tha
 class FERBlock(DataBlock):
     "DataBlock from a data set to (face, label), with the split column as splitter and cached loaders."
     def __init__(self,
-                 read=None, # function from a data folder to its table; None: only tables are given
-                 size=96, # pixels: int, or (height, width)
+                 read:Callable|None=None, # function from a data folder to its table; None: only tables are given
+                 size:int|tuple=96, # pixels: int, or (height, width)
                  soft:bool=False, # train against vote shares (validation always against the one label)
-                 augment="ferplus", # see `psr_fer.augment.augmentation`; applies to the training split
+                 augment="ferplus", # see `psr_fer.data.augment.augmentation`; applies to the training split
                  balanced:bool=False, # draw every class equally often in training
                  normalize=None, # batch transform; default ImageNet
-                 cache="memory", # "memory", a folder for a cache on disk, or None: decode every time
-                 seed:int|None=None, # order of the training faces
-                 root=None, # data folder; default: where the table was read from
-                 splitter=by_split, # function from the table to lists of row numbers: train, valid, ...
+                 cache:str|Path|None="memory", # "memory", a folder for a cache on disk, or None: decode every time
+                 seed:int|None=None, # seed of the order of the training faces
+                 root:str|Path|None=None, # data folder; default: where the table was read from
+                 splitter:Callable=by_split, # function from the table to lists of row numbers: train, valid, ...
                  item_tfms=None, # item transforms of your own
                  batch_tfms=None): # batch transforms instead of `augment`
         self.size, self.soft, self.augment, self.balanced, self.cache, self.seed = size, soft, augment, balanced, cache, seed
@@ -279,9 +269,9 @@ class FERBlock(DataBlock):
         return self
 
     def dataloaders(self,
-                    source, # data folder, or its table
-                    path=None, # of the Learner; default: the data folder
-                    verbose:bool=False, # tell each step
+                    source:str|Path|FaceTable|pd.DataFrame, # data folder, or its table
+                    path:str|Path|None=None, # folder of the Learner; default: the data folder
+                    verbose:bool=False, # print each step
                     item_tfms=None, # instead of the block's
                     batch_tfms=None, # instead of the block's
                     bs:int=64, # faces per batch
@@ -289,8 +279,7 @@ class FERBlock(DataBlock):
                    )->DataLoaders: # in the order of the splits
         "Fast DataLoaders: faces are decoded once and augmented by the batch, on the device."
         dsets = self.datasets(source, verbose=verbose)
-        given = zip((item_tfms, batch_tfms), self.own_tfms)
-        items, batch = self._tfms(*(own if o is None else o for o,own in given))
+        items, batch = self._tfms(*(own if o is None else o for o,own in zip((item_tfms, batch_tfms), self.own_tfms, strict=True)))
         size, root = _squished(items), self.table.root
         cache = None if self.cache is None or size is None else PixelCache(self.table, root, size, self.cache)
         balanced = [dict(balanced=self.balanced), *[dict(balanced=False)]*(dsets.n_subsets - 1)]
@@ -302,10 +291,10 @@ class FERBlock(DataBlock):
 def fer_block(root, size=96, classes=None, soft=False, augment="ferplus", normalize=None): # the former name; classes come from the table
     return FERBlock(size=size, soft=soft, augment=augment, normalize=normalize, root=root)
 
-# %% ../../nbs/data/01_loaders.ipynb #03a26242
-def dls_from_table(table:pd.DataFrame, # a data set
-                   root=None, # its folder; default: where the table was read from
-                   size=96, # pixels: int, or (height, width)
+# %% ../../nbs/data/01_loaders.ipynb #f815f7e1
+def dls_from_table(table:FaceTable|pd.DataFrame, # a data set
+                   root:str|Path|None=None, # its folder; default: where the table was read from
+                   size:int|tuple=96, # pixels: int, or (height, width)
                    bs:int=64, # faces per batch
                    device=None, # torch device; default fastai's
                    **kwargs # further arguments of `FERBlock`: soft, augment, balanced, normalize, cache, seed, item_tfms, batch_tfms
