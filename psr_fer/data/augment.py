@@ -17,7 +17,7 @@ from fasttransform import Transform
 from ..emotions import IMAGENET_STATS
 from ..recipes import AUGMENTS
 
-# %% ../../nbs/data/02_augment.ipynb #1e2c337c
+# %% ../../nbs/data/02_augment.ipynb #c6d8b2b4
 def _uniform(n, lo, hi, p, neutral, gen): # n draws from [lo,hi], each replaced by `neutral` with probability 1-p
     draw = torch.rand(n, generator=gen)*(hi - lo) + lo
     return torch.where(torch.rand(n, generator=gen) < p, draw, torch.full((n,), float(neutral)))
@@ -29,7 +29,7 @@ def random_homography(n:int, # images
                       shift:float=0., # largest shift, as a share of half the image
                       flip:bool=True, # mirror half of the images
                       p:float=0.75, # probability with which each of rotation, zoom, warp and shift is applied
-                      generator=None # torch.Generator on the CPU, for repeatable views
+                      generator:torch.Generator|None=None # on the CPU, for repeatable views
                      )->Tensor: # (n,3,3) float32, from output to input coordinates in [-1,1]
     "Random flips, rotations, zooms and warps as one matrix per image."
     g = generator
@@ -56,25 +56,24 @@ def warp_batch(x:Tensor, # (B,C,H,W) float
     grid = torch.stack([u/k, v/k], -1).view(b,h,w,2).to(x.dtype)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
-# %% ../../nbs/data/02_augment.ipynb #e71985a4
+# %% ../../nbs/data/02_augment.ipynb #72abfb98
 def random_lighting(x:Tensor, # (B,C,H,W) float in [0,1]
                     amount:float, # largest change: 0 none, 0.2 the paper's code, below 1
                     p:float=0.75, # probability with which each of brightness and contrast is applied
-                    generator=None # torch.Generator on the CPU
+                    generator:torch.Generator|None=None # on the CPU
                    )->Tensor: # (B,C,H,W) float in [0,1]
     "Random brightness and contrast, one draw per image."
     n = len(x)
     b = torch.logit(_uniform(n, .5*(1 - amount), .5*(1 + amount), p, .5, generator))
-    lo, hi = math.log(1 - amount), -math.log(1 - amount)
-    c = _uniform(n, lo, hi, p, 0, generator).exp() # log-uniform: as often darker as lighter
+    c = _uniform(n, math.log(1 - amount), -math.log(1 - amount), p, 0, generator).exp() # log-uniform: as often darker as lighter
     b, c = [o.to(x.device, x.dtype).view(n,1,1,1) for o in (b,c)]
     return torch.sigmoid(torch.logit(x, eps=1/256).mul_(c).add_(b))
 
-# %% ../../nbs/data/02_augment.ipynb #5799bdd4
+# %% ../../nbs/data/02_augment.ipynb #ab8b1af6
 def random_erase(x:Tensor, # (B,C,H,W) float
                  area:float, # largest share of the image that is erased, in [0,1)
                  p:float=0.5, # share of the images that lose a rectangle
-                 generator=None # torch.Generator on the CPU
+                 generator:torch.Generator|None=None # on the CPU
                 )->Tensor: # (B,C,H,W) float
     "Fill one random rectangle per image with the image's mean."
     n,_,h,w = x.shape
@@ -88,29 +87,27 @@ def random_erase(x:Tensor, # (B,C,H,W) float
     hole = (rows[:,None,:,None] & cols[:,None,None,:]).to(x.device)
     return torch.where(hole, x.mean((2,3), keepdim=True), x)
 
-# %% ../../nbs/data/02_augment.ipynb #bbb5307a
-def _reduced(x, px, mode): # to `px` pixels of the shorter side, and back
-    h, w = x.shape[-2:]
-    small = F.interpolate(x, [round(o*px/min(h, w)) for o in (h, w)], mode=mode, antialias=True)
-    return F.interpolate(small, (h, w), mode=mode).clamp(0, 1)
-
+# %% ../../nbs/data/02_augment.ipynb #1714eef0
 def random_reduction(x:Tensor, # (B,C,H,W) float in [0,1]
                      reduce:float, # largest factor, at least 1; drawn from [1, reduce]
                      p:float=0.75, # share of the images that are reduced
-                     generator=None # torch.Generator on the CPU
+                     generator:torch.Generator|None=None # on the CPU
                     )->Tensor: # (B,C,H,W) float in [0,1], at least 4 pixels of each side left
-    "Reduce each image by a factor of its own, and bring it back."
-    n, side = len(x), min(x.shape[-2:])
+    "Down- and upsample each image by its own random factor."
+    n, size = len(x), x.shape[-2:]
+    side = min(size)
     factor = _uniform(n, 0, math.log(reduce), p, 0, generator).exp()
     left, out = (side/factor).round().long().clamp(min=min(4, side)), x.clone() # left: pixels of the shorter side
     sharp = torch.rand(n, generator=generator) < .5
     for px in left[left < side].unique().tolist(): # a resize per number of pixels: images of one tensor have one size
         for mode,which in (("bicubic", sharp), ("bilinear", ~sharp)):
             i = ((left == px) & which).nonzero()[:,0].to(x.device)
-            if len(i): out[i] = _reduced(x[i], px, mode)
+            if not len(i): continue
+            small = F.interpolate(x[i], [round(o*px/side) for o in size], mode=mode, antialias=True)
+            out[i] = F.interpolate(small, size, mode=mode).clamp(0, 1)
     return out
 
-# %% ../../nbs/data/02_augment.ipynb #af15bfd1
+# %% ../../nbs/data/02_augment.ipynb #a6e5ea82
 class FERAugment(Transform):
     "Flip, rotate, zoom, warp, light, reduce and erase a batch in one pass; only on training batches unless `split_idx` says otherwise."
     order = 30 # after the bytes became floats, before normalisation
@@ -122,16 +119,16 @@ class FERAugment(Transform):
                  flip:bool=True, # mirror half of the images
                  shift:float=0., # largest shift, share of half the image
                  erase:float=0., # largest erased share of the image
-                 reduce:float=1., # largest factor by which a face loses pixels
+                 reduce:float=1., # largest factor of down- and upsampling
                  p:float=0.75, # probability of each change
                  split_idx:int|None=0, # 0: training batches only; None: every batch (test-time views)
                  seed:int|None=None): # a fixed sequence of views; None follows torch's global seed
         super().__init__(split_idx=split_idx)
-        if not 0 <= p <= 1: raise ValueError(f"p is a probability in [0,1], got {p}.")
-        if zoom < 1: raise ValueError(f"zoom is the largest magnification, at least 1, got {zoom}.")
-        if not 0 <= lighting < 1: raise ValueError(f"lighting must be in [0,1), got {lighting}.")
-        if not 0 <= erase < 1: raise ValueError(f"erase is a share of the image in [0,1), got {erase}.")
-        if reduce < 1: raise ValueError(f"reduce is the largest factor by which a face is made smaller, at least 1, got {reduce}.")
+        for ok,message in ((0 <= p <= 1, f"p is a probability in [0,1], got {p}."),
+                (zoom >= 1, f"zoom is the largest magnification, at least 1, got {zoom}."),
+                (0 <= lighting < 1, f"lighting must be in [0,1), got {lighting}."), (0 <= erase < 1, f"erase is a share of the image in [0,1), got {erase}."),
+                (reduce >= 1, f"reduce is the largest factor by which a face is made smaller, at least 1, got {reduce}.")):
+            if not ok: raise ValueError(message)
         store_attr("rotate,zoom,warp,lighting,flip,shift,erase,reduce,p,seed")
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)
 
@@ -148,8 +145,8 @@ class FERAugment(Transform):
         names = "rotate zoom warp lighting flip shift erase reduce p".split()
         return f"FERAugment({', '.join(f'{o}={getattr(self,o)}' for o in names)})"
 
-# %% ../../nbs/data/02_augment.ipynb #edce3177
-def augmentation(name # key of `AUGMENTS`, a dict of FERAugment's arguments, a transform, or None
+# %% ../../nbs/data/02_augment.ipynb #aaa6f6a0
+def augmentation(name:str|dict|list|tuple|Transform|None # key of `AUGMENTS`, a dict of FERAugment's arguments, a transform, or None
                 )->list: # of batch transforms
     "The batch transforms that `name` stands for."
     if name is None: return []

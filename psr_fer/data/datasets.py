@@ -6,13 +6,14 @@
 __all__ = ['DATASETS', 'DataSet', 'detect_dataset', 'read_dataset', 'read_folder', 'papers_counts', 'counts_beside_paper',
            'sample_images', 'overview']
 
-# %% ../../nbs/data/08_datasets.ipynb #ca55e2ba
+# %% ../../nbs/data/08_datasets.ipynb #e2b1f716
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 import numpy as np, pandas as pd
-from .table import BOX, DataError, FaceTable, Problem, class_counts, label_prior, open_face
+from .folders import refuse
+from .table import FaceTable, class_counts, label_prior, open_face, places
 from ..emotions import EMOTIONS, TABLE3, prior
 
 # %% ../../nbs/data/08_datasets.ipynb #cbb879a5
@@ -46,17 +47,16 @@ def _call(place, *args, **kwargs): # a function of psr_fer.data by name
     module, name = place.split(".")
     return getattr(import_module(f"psr_fer.data.{module}"), name)(*args, **kwargs)
 
-# %% ../../nbs/data/08_datasets.ipynb #c39b67aa
+# %% ../../nbs/data/08_datasets.ipynb #f98c7877
 def detect_dataset(root:str|Path # folder
                   )->str: # key of `DATASETS`
     "Which data set a folder holds, by names only; DataError when it is none."
-    def error(sentence): return DataError(root, [Problem(str(root), None, sentence)])
-    if not Path(root).is_dir(): raise error("there is no such folder; give the folder that holds the data set.")
+    if not Path(root).is_dir(): refuse(root, "there is no such folder; give the folder that holds the data set.")
     sure = {name: 2*o if isinstance(o := _call(d.detect, root), bool) else o for name,d in DATASETS.items() if d.detect}
     best = max(sure, key=sure.get) # the first of equals
     if sure[best]: return best
-    raise error("holds none of FER+, RAF-DB and AffectNet in a known layout; the README lists the layouts. "
-                f"Faces of your own, in a folder per label, need no reader: psr-fer train {root}")
+    refuse(root, "holds none of FER+, RAF-DB and AffectNet in a known layout; the README lists the layouts. "
+        f"Faces of your own, in a folder per label, need no reader: psr-fer train {root}")
 
 # %% ../../nbs/data/08_datasets.ipynb #c546ee18
 def read_dataset(name:str, # key of `DATASETS`
@@ -84,7 +84,7 @@ def read_folder(root:str|Path, # folder
     given = dict(labels=labels, protocol=protocol, fold=None)
     return read_dataset(name, root, skip_bad=skip_bad, **{k: o for k,o in given.items() if k in DATASETS[name].arguments})
 
-# %% ../../nbs/data/08_datasets.ipynb #ca28c5a3
+# %% ../../nbs/data/08_datasets.ipynb #4cc2ec84
 def papers_counts(name:str # key of `DATASETS`
                  )->dict: # split -> class -> faces; empty where the paper splits otherwise
     "Table 3 of a data set."
@@ -94,48 +94,45 @@ def papers_counts(name:str # key of `DATASETS`
 def counts_beside_paper(table:FaceTable # a data set
                        )->tuple: # DataFrame with a "paper" column next to each split; number of cells compared; number equal
     "Counts per class and split, Table 3 next to them."
-    places, counts = next((o.paper for o in DATASETS.values() if o.family == table.dataset), {}), class_counts(table)
-    if "train+valid" in places and "valid" in counts: counts["train+valid"] = counts["train"] + counts["valid"]
+    paper, counts = next((o.paper for o in DATASETS.values() if o.family == table.dataset), {}), class_counts(table)
+    if "train+valid" in paper and "valid" in counts: counts["train+valid"] = counts["train"] + counts["valid"]
     columns, cells, equal = {}, 0, 0
     for split in counts:
         columns[split] = counts[split]
-        if split not in places: continue
-        p = pd.Series(TABLE3[places[split]]).reindex(counts.index).fillna(0).astype(int)
+        if split not in paper: continue
+        p = pd.Series(TABLE3[paper[split]]).reindex(counts.index).fillna(0).astype(int)
         columns[f"paper {split}"] = p
         cells, equal = cells + len(p), equal + int((p == counts[split]).sum())
     t = pd.DataFrame(columns)
     t.loc["total"] = t.sum()
     return t, cells, equal
 
-# %% ../../nbs/data/08_datasets.ipynb #ca8a39ed
+# %% ../../nbs/data/08_datasets.ipynb #f5f841ba
 def sample_images(table:FaceTable, # data set
                   n:int=6, # faces per class
                   split:str="train", # which split
                   seed:int=0 # seed of the choice
                  )->dict: # class -> list of PIL images, 96 px
     "A few faces of each class (Fig. 5). Real faces: look at them, never publish them."
-    t, out = table[table["split"] == split], {}
-    for name in [o for o in table.classes if (t["label"] == o).any()]:
-        rows = t[t["label"] == name].sample(frac=1, random_state=seed).head(n)
-        boxes = [tuple(row[o] for o in BOX) if "left" in rows else None for _, row in rows.iterrows()]
-        out[name] = [open_face(table.root, path, box).convert("RGB").resize((96,96)) for path, box in zip(rows["path"], boxes, strict=True)]
-    return out
+    t = table.split(split).df
+    chosen = {name: t[t["label"] == name].sample(frac=1, random_state=seed).head(n) for name in table.classes if (t["label"] == name).any()}
+    return {name: [open_face(table.root, *o).convert("RGB").resize((96,96)) for o in places(rows)] for name,rows in chosen.items()}
 
-# %% ../../nbs/data/08_datasets.ipynb #ccd70d0b
-def _how_read(table, labels): # lines
+# %% ../../nbs/data/08_datasets.ipynb #f111d6b6
+def _report(table, labels): # lines
     protocol, skipped = table.protocol, table.skipped
     yield f"{table.layout} ({len(table):,} faces)"
     if protocol: yield f"labels: {labels}, protocol {protocol}" if protocol in ("paper","microsoft","argmax") else f"labels: {protocol}"
-    for o in table.notes: yield f"note: {o}"
+    yield from (f"note: {o}" for o in table.notes)
     if skipped: yield f"left out as bad: {skipped} face{'s' if skipped > 1 else ''}"
-    for o in table.skipped_because[:20]: yield f"  {o}"
-
-def _prior_beside_paper(table): # text
-    ours = label_prior(table, classes=EMOTIONS).round(3)
-    paper = pd.DataFrame(prior(dtype=np.float64), EMOTIONS, EMOTIONS).round(3)
-    equal = int((ours == paper).to_numpy().sum())
-    return (f"\nprior from the votes of the training split (rows: label)\n{ours.to_string()}\n\n"
-            f"Table 2: {equal} of {paper.size} cells equal at three decimals")
+    yield from (f"  {o}" for o in table.skipped_because[:20])
+    counts, cells, equal = counts_beside_paper(table)
+    yield "\nfaces per class\n" + counts.to_string()
+    if cells: yield f"\nTable 3: {equal} of {cells} cells equal"
+    if not set(EMOTIONS) <= set(table): return
+    ours, paper = label_prior(table, classes=EMOTIONS).round(3), pd.DataFrame(prior(dtype=np.float64), EMOTIONS, EMOTIONS).round(3)
+    yield f"\nprior from the votes of the training split (rows: label)\n{ours.to_string()}\n"
+    yield f"Table 2: {int((ours == paper).to_numpy().sum())} of {paper.size} cells equal at three decimals"
 
 def overview(root:str|Path, # folder of a data set
              labels:str="fer2013new.csv", # vote file, FER+ only
@@ -148,14 +145,10 @@ def overview(root:str|Path, # folder of a data set
     "Read, check, count and draw a data set."
     from psr_fer.figures import image_grid, plot_classes, plot_sizes, save
     table = read_folder(root, labels, protocol, n_classes, skip_bad)
-    for line in _how_read(table, labels): say(line)
-    counts, cells, equal = counts_beside_paper(table)
-    say("\nfaces per class\n" + counts.to_string())
-    if cells: say(f"\nTable 3: {equal} of {cells} cells equal")
-    if set(EMOTIONS) <= set(table): say(_prior_beside_paper(table))
+    for line in _report(table, labels): say(line)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-        for name,draw in dict(sizes=lambda: plot_sizes(table), classes=lambda: plot_classes(class_counts(table)), samples=lambda: image_grid(sample_images(table))).items():
-            say(f"figure: {save(draw(), Path(out)/f'{name}.png')}")
+        for name,figure in (("sizes", plot_sizes(table)), ("classes", plot_classes(class_counts(table))), ("samples", image_grid(sample_images(table)))):
+            say(f"figure: {save(figure, Path(out)/f'{name}.png')}")
         say("samples.png shows faces of the data set: look at it, do not publish it.")
     return table

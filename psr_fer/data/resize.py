@@ -3,14 +3,14 @@
 # %% auto #0
 __all__ = ['SMALLEST', 'LARGEST', 'HOW', 'hash_share', 'original_size', 'resize_ferplus']
 
-# %% ../../nbs/data/09_resize.ipynb #e0951cb7
-import csv, hashlib, math, shutil
+# %% ../../nbs/data/09_resize.ipynb #1793298e
+import hashlib, math, shutil
 from collections.abc import Callable
 from pathlib import Path
 from statistics import NormalDist
-import numpy as np
+import numpy as np, pandas as pd
 from PIL import Image
-from .ferplus import USAGES, VOTES, ferplus_table
+from .ferplus import FOLDERS, USAGES, VOTES, ferplus_table
 from .loaders import PixelCache
 
 # %% ../../nbs/data/09_resize.ipynb #0e36a555
@@ -36,22 +36,15 @@ def original_size(name:str, # of the image file
     s2 = math.log(1 + (sd/mean)**2)
     return min(LARGEST, max(SMALLEST, round(math.exp(math.log(mean) - s2/2 + math.sqrt(s2)*NormalDist().inv_cdf(u)))))
 
-# %% ../../nbs/data/09_resize.ipynb #f81f558a
-_FOLDER = dict(train="FER2013Train", valid="FER2013Valid", test="FER2013Test")
-_USAGE = {split: word for word, split in USAGES.items()}
+# %% ../../nbs/data/09_resize.ipynb #b3fa5bb8
+_FOLDER, _USAGE = ({split: o for o,split in d.items()} for d in (FOLDERS, USAGES))
 
 def _votes(root, table): # the ten counts of each face, as its label file has them
-    lines = {}
-    for o in set(table["source"]):
-        with open(Path(root)/o, newline="", encoding="utf-8-sig") as f: lines[o] = list(csv.reader(f))
-    return [lines[source][int(row) - 1][-len(VOTES):] for source, row in zip(table["source"], table["row"], strict=True)]
+    lines = {o: pd.read_csv(Path(root)/o, header=None, dtype=str, encoding="utf-8-sig", skip_blank_lines=False) for o in set(table["source"])}
+    return [lines[source].iloc[int(row) - 1, -len(VOTES):].tolist() for source,row in zip(table["source"], table["row"], strict=True)]
 
-def _name(path): # "fer2013.csv::7" or "FER2013Train/fer0000007.png" -> file name of the copy
-    file, _, row = path.partition("::")
-    return f"fer{int(row):07d}.png" if row else Path(file).stem + ".png"
-
-def resize_ferplus(root, # folder of FER+ with votes
-                   dest, # new folder for the copy
+def resize_ferplus(root:str|Path, # folder of FER+ with votes
+                   dest:str|Path, # new folder for the copy
                    how:str="mixed", # one of `HOW`
                    train_share:float=1., # share of the training faces to keep, in (0,1]
                    say:Callable=print # function for the lines of the result
@@ -62,9 +55,10 @@ def resize_ferplus(root, # folder of FER+ with votes
     if not 0 < train_share <= 1: raise ValueError(f"train_share must be above 0 and at most 1; got {train_share}.")
     if dest.exists() and any(dest.iterdir()): raise ValueError(f"{dest} is not empty; name a new folder for the resized faces.")
     table = ferplus_table(root)
-    if "row" not in table or table["row"].isna().any(): raise ValueError(f"{root} holds class folders without votes; the copy needs fer2013new.csv or label.csv.")
+    if table["row"].isna().any(): raise ValueError(f"{root} holds class folders without votes; the copy needs fer2013new.csv or label.csv.")
     cache, votes = PixelCache(table, root, LARGEST), _votes(root, table)
-    names, splits, widths, rows = [_name(o) for o in table["path"]], list(table["split"]), [], []
+    names = [f"fer{int(o.split('::')[1]):07d}.png" if "::" in o else Path(o).stem + ".png" for o in table["path"]]
+    splits, widths, rows = list(table["split"]), [], []
     temp = dest.with_name(dest.name + ".part")
     shutil.rmtree(temp, ignore_errors=True)
     for o in _FOLDER.values(): (temp/o).mkdir(parents=True)
@@ -75,7 +69,7 @@ def resize_ferplus(root, # folder of FER+ with votes
         face.resize((side, side), Image.Resampling.BOX).save(temp/_FOLDER[split]/name)
         rows.append([_USAGE[split], name, *votes[i]])
         widths.append(side)
-    with open(temp/"fer2013new.csv", "w", newline="") as f: csv.writer(f, lineterminator="\n").writerows([["Usage", "Image name", *VOTES], *rows])
+    pd.DataFrame(rows, columns=["Usage", "Image name", *VOTES]).to_csv(temp/"fer2013new.csv", index=False, lineterminator="\n")
     if dest.exists(): dest.rmdir()
     temp.replace(dest) # all or nothing
     counts = ", ".join(f"{sum(o[0] == word for o in rows):,} {split}" for split, word in _USAGE.items())
