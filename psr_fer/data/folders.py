@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'SPLIT_WORDS', 'SPLIT_OF', 'Layout', 'Found', 'refuse', 'names_in', 'folders_in', 'is_image',
-           'split_folders', 'has_classes', 'ending_of', 'lists_of', 'match_layout', 'find_layout', 'header',
-           'require_columns', 'read_cells', 'read_lines', 'read_rows', 'number', 'numbers', 'code_names', 'by_counts',
-           'settle_codes', 'mark_bad', 'name_rows']
+           'split_folders', 'has_classes', 'header', 'ending_of', 'find_layout', 'read_rows', 'number', 'numbers',
+           'code_names', 'by_counts', 'settle_codes', 'mark_bad', 'name_rows']
 
 # %% ../../nbs/data/03_folders.ipynb #bcda4e4c
 import os, re
@@ -17,7 +16,7 @@ import numpy as np, pandas as pd
 from .table import BOX, DataError, Problem, SPLITS, columns_missing
 from ..emotions import ORDERS, emotion, is_emotion
 
-# %% ../../nbs/data/03_folders.ipynb #ba15cba6
+# %% ../../nbs/data/03_folders.ipynb #10693999
 @dataclass(frozen=True)
 class Layout:
     "One way in which a data set is stored: how to recognise it and how to read it."
@@ -36,6 +35,18 @@ class Layout:
     read:object = None # "notes": function from a file to the class; ValueError with a message
     stems:bool = False # True where names of images have no ending
     codes:dict|None = None # class number -> name where the layout defines it
+
+    def lists(self, root:Path, base:Path, parts:dict)->dict: # data folder, folder that may hold the data, split -> its folder; -> split -> file
+        "The lists that are there; the key is \"\" for one that covers all splits, the file's name for parquet."
+        out = {}
+        for where,name in ((a,b) for a in self.where for b in self.files):
+            words = SPLIT_OF.items() if "{}" in name else [("", SPLIT_OF.get(name.split(".")[0], ""))]
+            for word,split in words:
+                folder = {"part": parts.get(split), "root": root}.get(where, base/where)
+                for file in sorted(folder.glob(name.format(word))) if folder and folder.is_dir() else ():
+                    if file.name[0] == "." or "*" in name and not {*self.columns[1:]} <= {*header(file)}: continue
+                    out.setdefault(file.name if self.labels == "parquet" else split, file)
+        return out
 
 @dataclass(frozen=True)
 class Found:
@@ -80,13 +91,42 @@ class Found:
         prefix = "" if folder == self.root else f"{self.rel(folder)}/"
         return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
 
+    def cells(self, file:Path, needed, optional=(), names=())->pd.DataFrame: # columns of a csv that must and may be there, all without header
+        "Text of the cells; row, counted from 1, header included; source; bad where a line has too many or too few cells."
+        def error(message, row=None): refuse(self.root, message, self.rel(file), row)
+        has_header, needed = not names or any(o in header(file) for o in needed), list(needed)
+        try: d = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
+            header=0 if has_header else None, names=None if has_header else list(names), usecols=lambda o: str(o).strip() in {*needed, *optional})
+        except pd.errors.EmptyDataError: d = pd.DataFrame(columns=needed)
+        except UnicodeDecodeError: error("is not UTF-8 text; save it as plain csv.")
+        except pd.errors.ParserError as e:
+            line = re.search(r"line (\d+)", str(e))
+            error(f"the line cannot be read as csv ({str(e).strip().splitlines()[-1]}).", int(line[1]) if line else None)
+        d.columns = [str(o).strip() for o in d.columns]
+        if (missing := [o for o in needed if o not in d]): error(columns_missing(missing, needed), 1)
+        if not len(d): error(f"is empty; needed are the columns {', '.join(needed)}.")
+        n = [o.count(",") + 1 if o.strip() and '"' not in o else None for o in file.read_text(encoding="utf-8-sig").splitlines()]
+        wrong = {i: f"the line has {k} cell{'s' if k > 1 else ''} instead of {n[0]}." for i,k in enumerate(n, 1) if k and n[0] not in (k, None)}
+        d = d.fillna("").assign(row=np.arange(len(d)) + 1 + has_header, source=self.rel(file))
+        d["bad"] = pd.Series([wrong.get(o) for o in d["row"]], dtype=object, index=d.index)
+        return d[(d[needed] != "").any(axis=1)]
+
+    def lines(self, file:Path)->pd.DataFrame: # -> name, code, source, row, bad
+        "A list with a name and a label in each line."
+        try: text = file.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError: refuse(self.root, "is not UTF-8 text; save it as plain text.", self.rel(file))
+        rows = [(i, *o.rsplit(None, 1), "")[:3] for i,o in enumerate(text.splitlines(), 1) if o.strip()]
+        if not rows: refuse(self.root, "is empty; each line should hold a picture's name and its label.", self.rel(file))
+        d = pd.DataFrame([(name.strip(), code, self.rel(file), i) for i,name,code in rows], columns=["name","code","source","row"], dtype=object)
+        return d.assign(bad=[None if code else f"{name!r} is not a name and a label." for _,name,code in rows])
+
     def sample(self)->str:
         "Names of some images, a line each."
         if any(o.is_file() for o in self.files.values()): return "\n".join(o.read_text(errors="replace")[:300] for o in self.files.values())
         folders = [d for o in self.files.values() for d in (o, *(o/c for c in folders_in(o)))]
         return "\n".join(name for d in folders for name in names_in(d)[:3] if is_image(name))
 
-# %% ../../nbs/data/03_folders.ipynb #b8c76e6d
+# %% ../../nbs/data/03_folders.ipynb #0153c997
 def refuse(root:str|Path, # data folder
            message:str, # one sentence: what is wrong and what to do
            file:str|Path|None=None, # file with the problem; default: the data folder itself
@@ -133,36 +173,19 @@ def has_classes(folder:str|Path # folder of a split
     "Whether a folder holds class folders."
     return sum(o.isdigit() and len(o) < 3 or is_emotion(o) for o in folders_in(folder)) > 1
 
+def header(file:Path # csv file
+          )->list: # names of its columns
+    "The first line of a file, cut at commas."
+    with open(file, encoding="utf-8-sig", errors="replace") as f: return [o.strip(' "') for o in f.readline().strip().split(",")]
+
 def ending_of(name:str # name of an image
              )->str: # what follows its last _: one digit, or a word; else ""
     "The class at the end of a name."
     found = re.search(r"_(\d|[A-Za-z]+)\.\w+$", name)
     return found[1] if found else ""
 
-# %% ../../nbs/data/03_folders.ipynb #f1a6449a
-def lists_of(lay:Layout, # wanted layout
-             root:Path, # data folder
-             base:Path, # folder that may hold the data
-             parts:dict # split -> its folder
-            )->dict: # split -> file; "" for a file that covers all splits
-    "The lists of a layout that are there."
-    out = {}
-    for where,name in ((a,b) for a in lay.where for b in lay.files):
-        words = [(o, split) for o,split in SPLIT_OF.items()] if "{}" in name else [("", SPLIT_OF.get(name.split(".")[0], ""))]
-        for word,split in words:
-            folder = {"part": parts.get(split), "root": root}.get(where, base/where)
-            for file in sorted(folder.glob(name.format(word))) if folder and folder.is_dir() else ():
-                if file.name[0] == "." or "*" in name and lay.columns and not {*lay.columns[1:]} <= {*header(file)}: continue
-                out.setdefault(file.name if lay.labels == "parquet" else split, file)
-    return out
-
-def match_layout(lay:Layout, # wanted layout
-                 what:str, # name of the data set
-                 root:Path, # data folder
-                 base:Path, # folder that may hold the data
-                 parts:dict # split -> its folder
-                )->Found|None: # None where the folder has another layout
-    "Look for one layout in one folder."
+# %% ../../nbs/data/03_folders.ipynb #de84f0cc
+def _match(lay, what, root, base, parts): # -> Found, or None where the folder `base` has another layout
     def images(split): # the first folder that exists
         for o in lay.images:
             if o == "*": folder = base if any(map(is_image, names_in(base))) else None
@@ -176,7 +199,7 @@ def match_layout(lay:Layout, # wanted layout
     elif lay.labels == "notes":
         files = {k: o/lay.where[0] for k,o in parts.items() if (o/"images").is_dir() and any(n.endswith(lay.files[0]) for n in names_in(o/lay.where[0]))}
     elif lay.labels == "suffix": files = {k: o for k,o in parts.items() if named(o)} or {"": o for o in [images("")] if o and named(o)}
-    else: files = lists_of(lay, root, base, parts)
+    else: files = lay.lists(root, base, parts)
     if not ("train" in files and len(files) > 1 or "" in files or files and lay.labels == "parquet"): return None
     if lay.labels in ("folders", "suffix"): found = dict(files)
     elif lay.labels == "notes": found = {k: o.parent/"images" for k,o in files.items()}
@@ -194,7 +217,7 @@ def find_layout(root:str|Path, # data folder
     if not root.is_dir(): refuse(root, f"there is no such folder; give the folder that holds {what}.")
     def detect(base):
         parts = split_folders(root, base)
-        return next((o for lay in layouts if (o := match_layout(lay, what, root, base, parts))), None)
+        return next((o for lay in layouts if (o := _match(lay, what, root, base, parts))), None)
     if (found := detect(root)): return found
     inner = [root/o for o in folders_in(root)]
     for part in ([o for o in inner if o.name.lower() in known], [o for o in inner if o.name.lower() not in known]):
@@ -205,63 +228,11 @@ def find_layout(root:str|Path, # data folder
         if hits: return hits[0]
     refuse(root, f"no {what} here; expected are {expected}.")
 
-# %% ../../nbs/data/03_folders.ipynb #60f0e0f5
-def header(file:Path # csv file
-          )->list: # names of its columns
-    "The first line of a file, cut at commas."
-    with open(file, encoding="utf-8-sig", errors="replace") as f: return [o.strip(' "') for o in f.readline().strip().split(",")]
-
-def require_columns(found:Found, # where
-                    file:Path, # file of the table
-                    columns, # its columns
-                    needed, # those that must be there
-                    row:int|None=None # row that names them
-                   ):
-    "Raise where a table lacks a column."
-    missing = [o for o in needed if o not in columns]
-    if missing: refuse(found.root, columns_missing(missing, needed), found.rel(file), row)
-
-def read_cells(found:Found, # where
-               file:Path, # csv file
-               needed, # names of columns that must be there
-               optional=(), # columns that are read if present
-               names=() # all columns in their order, for files that may come without a header
-              )->pd.DataFrame: # text of the cells; row, counted from 1, header included; bad; source
-    "Read columns of a csv file as text; a missing column raises, a line with too many or too few cells is marked."
-    def error(message, row=None): refuse(found.root, message, found.rel(file), row)
-    has_header, needed = not names or any(o in header(file) for o in needed), list(needed)
-    try: d = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
-        header=0 if has_header else None, names=None if has_header else list(names), usecols=lambda o: str(o).strip() in {*needed, *optional})
-    except pd.errors.EmptyDataError: d = pd.DataFrame(columns=needed)
-    except UnicodeDecodeError: error("is not UTF-8 text; save it as plain csv.")
-    except pd.errors.ParserError as e:
-        line = re.search(r"line (\d+)", str(e))
-        error(f"the line cannot be read as csv ({str(e).strip().splitlines()[-1]}).", int(line[1]) if line else None)
-    d.columns = [str(o).strip() for o in d.columns]
-    require_columns(found, file, d, needed, row=1)
-    if not len(d): error(f"is empty; needed are the columns {', '.join(needed)}.")
-    cells = [o.count(",") + 1 if o.strip() and '"' not in o else None for o in file.read_text(encoding="utf-8-sig").splitlines()]
-    wrong = {i: f"the line has {k} cell{'s' if k > 1 else ''} instead of {cells[0]}." for i,k in enumerate(cells, 1) if k and cells[0] not in (k, None)}
-    d = d.fillna("").assign(row=np.arange(len(d)) + 1 + has_header, source=found.rel(file))
-    d["bad"] = pd.Series([wrong.get(o) for o in d["row"]], dtype=object, index=d.index)
-    return d[(d[needed] != "").any(axis=1)]
-
-def read_lines(found:Found, # where
-               file:Path # text file with lines "name label"
-              )->pd.DataFrame: # name, code, source, row, bad
-    "Read a list with a name and a label in each line."
-    try: text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError: refuse(found.root, "is not UTF-8 text; save it as plain text.", found.rel(file))
-    lines = [(i, *o.rsplit(None, 1)) for i,o in enumerate(text.splitlines(), 1) if o.strip()]
-    if not lines: refuse(found.root, "is empty; each line should hold a picture's name and its label.", found.rel(file))
-    bad = [None if len(o) == 3 else f"{o[1]!r} is not a name and a label." for o in lines]
-    return pd.DataFrame(dict(name=[o[1].strip() for o in lines], code=[o[2] if len(o) == 3 else "" for o in lines], source=found.rel(file),
-        row=[o[0] for o in lines], bad=bad), dtype=object)
-
+# %% ../../nbs/data/03_folders.ipynb #f5f82127
 def _csv(found, file, split):
     lay = found.layout
     image, label, *column = (lay.columns[0] or header(file)[0] or "Unnamed: 0", *lay.columns[1:])
-    d = read_cells(found, file, [image, *lay.more, label, *column], lay.optional, lay.header)
+    d = found.cells(file, [image, *lay.more, label, *column], lay.optional, lay.header)
     if column:
         said = d.pop(column[0])
         d["split"] = [lay.splits.get(o.strip().lower(), "") for o in said]
@@ -291,7 +262,7 @@ def _notes(found, folder, split):
     source = [f"{found.rel(folder)}/{o}{end}" for o in stems]
     return pd.DataFrame(dict(name=stems, code=codes, source=source, row=None, bad=bad), dtype=object)
 
-_read = dict(lines=lambda found, file, split: read_lines(found, file), csv=_csv, folders=_folders, suffix=_suffix, notes=_notes)
+_read = dict(lines=lambda found, file, split: found.lines(file), csv=_csv, folders=_folders, suffix=_suffix, notes=_notes)
 
 def read_rows(found:Found # a layout
              )->pd.DataFrame: # raw rows

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['LAYOUTS', 'rafdb_layout', 'is_rafdb', 'face_id', 'stratified_folds', 'rafdb_table', 'rafdb_block', 'rafdb_dls']
 
-# %% ../../nbs/data/05_rafdb.ipynb #f9e4592e
+# %% ../../nbs/data/05_rafdb.ipynb #343f3ed9
 import importlib.util, os, re, warnings
 from pathlib import Path
 import numpy as np, pandas as pd
 from sklearn.model_selection import StratifiedKFold
 from fastai.data.core import DataLoaders
-from .folders import (Found, Layout, SPLIT_OF, find_layout, lists_of, mark_bad, name_rows, names_in, number, numbers, read_cells,
-    read_lines, read_rows, refuse, require_columns, settle_codes)
+from psr_fer.data.folders import (Found, Layout, SPLIT_OF, find_layout, mark_bad, name_rows, names_in, number, numbers, read_rows, refuse,
+    settle_codes)
 from .folders import by_counts, code_names # noqa: F401 - where they used to be
 from .loaders import FERBlock
-from .table import BOX, DataError, FaceTable, SPLITS, finish_table
+from .table import BOX, DataError, FaceTable, SPLITS, columns_missing, finish_table
 from ..emotions import EMOTIONS7, ORDERS, TABLE3
 
 # %% ../../nbs/data/05_rafdb.ipynb #c122f400
@@ -57,7 +57,7 @@ def face_id(path:pd.Series # of str: paths of images
     name = path.astype(object).str.rsplit("/", n=1).str[-1]
     return name.str.extract(r"((?:train|test)_\d+)", expand=False).fillna(name.str.replace(r"(?<=.)\.[^.]*$", "", regex=True)).astype(object)
 
-# %% ../../nbs/data/05_rafdb.ipynb #091811bf
+# %% ../../nbs/data/05_rafdb.ipynb #8f3dc33d
 def _by_name(rows, keep=False): # the split that the release wrote into each image's name
     split = face_id(rows["path"]).str.extract(r"^(train|test)_\d+$", expand=False)
     if keep and split.isna().any(): return rows
@@ -84,9 +84,9 @@ def _native_sizes(found, rows): # face boxes of the release: one file per face w
     return rows.assign(native_width=width, native_height=height)
 
 def _agree_with_csv(found, rows): # class folders against train_labels.csv and its like
-    files = lists_of(LAYOUTS["csv"], found.root, found.base, found.parts)
+    files = LAYOUTS["csv"].lists(found.root, found.base, found.parts)
     if not files: return rows
-    cells = pd.concat([read_cells(found, o, ["image","label"]).assign(split=k) for k,o in files.items()], ignore_index=True)
+    cells = pd.concat([found.cells(o, ["image","label"]).assign(split=k) for k,o in files.items()], ignore_index=True)
     cells["image"], cells["label"] = cells["image"].str.strip(), cells["label"].str.strip()
     said = cells.drop_duplicates(["split","image"]).set_index(["split","image"])
     key = pd.MultiIndex.from_arrays([rows["split"], rows["path"].str.rsplit("/", n=1).str[-1]])
@@ -99,9 +99,9 @@ def _agree_with_csv(found, rows): # class folders against train_labels.csv and i
     return pd.concat([rows, gone], ignore_index=True) if len(gone) else rows
 
 def _agree_with_release(found, rows): # -> (rows, {number of a folder: name}, description), or None without the list of the release
-    key = next(iter(lists_of(LAYOUTS["list"], found.root, found.base, found.parts).values()), None)
+    key = next(iter(LAYOUTS["list"].lists(found.root, found.base, found.parts).values()), None)
     if key is None: return None
-    lines, code, name = read_lines(found, key), rows["code"], found.rel(key)
+    lines, code, name = found.lines(key), rows["code"], found.rel(key)
     said = face_id(rows["path"]).map(dict(zip(face_id(lines["name"]), lines["code"], strict=True)))
     if said.isna().all(): return None
     most = pd.crosstab(code, said).idxmax(axis=1)
@@ -115,7 +115,7 @@ def _unpack(found, file): # raw rows of a parquet file; its images go to unpacke
     if importlib.util.find_spec("pyarrow") is None: error("reading parquet needs pyarrow; install it with `pip install pyarrow`.")
     try: d = pd.read_parquet(file)
     except Exception as e: error(f"is not a parquet file that can be read ({type(e).__name__}).")
-    require_columns(found, file, d, ["image","label"])
+    if (missing := [o for o in ("image","label") if o not in d]): error(columns_missing(missing, ["image","label"]))
     def one(i, cell): # a dict of bytes and name, a name, or bytes -> path, message or None
         data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (None, cell) if isinstance(cell, str) else (cell, None)
         if not data: return found.rel(found.base/(name or f"{i:05}.jpg")), None if isinstance(cell, str) else "there is no picture in this row."
@@ -191,13 +191,13 @@ def _cut_fold(table, fold, n_folds, seed): # train -> train and valid; -> (table
     split[np.flatnonzero(train)[folds == fold]] = "valid"
     return table.assign(split=split), [note]
 
-# %% ../../nbs/data/05_rafdb.ipynb #b1c3fc13
+# %% ../../nbs/data/05_rafdb.ipynb #ca5ab049
 def _use_native_sizes(table, found): # sizes of the original faces, where their boxes are known; -> notes
     if "native_width" not in table:
         scaled = found.name in ("list","lists","meta") and "width" in table and table["width"].nunique() == 1
         return ["the pictures are scaled to one size and there is no Annotation/boundingbox, so the original sizes are not known."]*scaled
     n = int(table["native_width"].isna().sum())
-    for o in ("width","height"): table.df[o] = table.df.pop(f"native_{o}").fillna(table.get(o, 0)).astype(int)
+    for o in ("width","height"): table.df[o] = np.where((size := table.df.pop(f"native_{o}")).isna(), table.get(o, 0), size).astype(int)
     return ["sizes are those of the original faces (Annotation/boundingbox)" + (f"; {n:,} of them have no box." if n else ".")]
 
 def rafdb_table(root:str|Path, # folder with RAF-DB in any of its layouts
