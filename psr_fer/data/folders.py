@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'SPLIT_WORDS', 'SPLIT_OF', 'Layout', 'Found', 'refuse', 'names_in', 'folders_in', 'is_image',
-           'split_folders', 'has_classes', 'header', 'ending_of', 'find_layout', 'read_rows', 'number', 'numbers',
+           'split_folders', 'has_classes', 'header', 'number', 'ending_of', 'find_layout', 'read_rows', 'numbers',
            'code_names', 'by_counts', 'settle_codes', 'mark_bad', 'name_rows']
 
 # %% ../../nbs/data/03_folders.ipynb #bcda4e4c
@@ -126,7 +126,7 @@ class Found:
         folders = [d for o in self.files.values() for d in (o, *(o/c for c in folders_in(o)))]
         return "\n".join(name for d in folders for name in names_in(d)[:3] if is_image(name))
 
-# %% ../../nbs/data/03_folders.ipynb #0153c997
+# %% ../../nbs/data/03_folders.ipynb #ea81d89d
 def refuse(root:str|Path, # data folder
            message:str, # one sentence: what is wrong and what to do
            file:str|Path|None=None, # file with the problem; default: the data folder itself
@@ -177,6 +177,13 @@ def header(file:Path # csv file
           )->list: # names of its columns
     "The first line of a file, cut at commas."
     with open(file, encoding="utf-8-sig", errors="replace") as f: return [o.strip(' "') for o in f.readline().strip().split(",")]
+
+def number(text:str # a cell
+          )->int|None: # None when it is not a whole number
+    "Class number that a cell holds: 3, ' 3' and 3.0 are the same."
+    try: x = float(text)
+    except ValueError: return None
+    return int(x) if x == x and abs(x) < 1e9 and x == int(x) else None
 
 def ending_of(name:str # name of an image
              )->str: # what follows its last _: one digit, or a word; else ""
@@ -275,14 +282,7 @@ def read_rows(found:Found # a layout
     rows[first] = rows[first].astype(object)
     return rows[[*first, *(o for o in rows if o not in first)]]
 
-# %% ../../nbs/data/03_folders.ipynb #32772833
-def number(text:str # a cell
-          )->int|None: # None when it is not a whole number
-    "Class number that a cell holds: 3, ' 3' and 3.0 are the same."
-    try: x = float(text)
-    except ValueError: return None
-    return int(x) if x == x and abs(x) < 1e9 and x == int(x) else None
-
+# %% ../../nbs/data/03_folders.ipynb #b30a5b22
 def numbers(codes:pd.Series # classes as written
            )->pd.Series: # their class numbers; None where a class is no number
     "`number` of a column, once per distinct cell."
