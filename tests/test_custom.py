@@ -53,7 +53,7 @@ def test_class_folders(tmp_path):
     assert custom_layout(tmp_path) == "classes"
     assert t.classes == ("happiness", "sadness", "bored") # expressions first, in their own order
     assert counts(t) == {(c, s): n for c in t.classes for s, n in (("train", 14), ("valid", 3), ("test", 3))}
-    for path, label in zip(t["path"], t["label"]): assert {"Happy": "happiness", "SAD": "sadness"}.get(path.split("/")[0], "bored") == label
+    for path, label in zip(t["path"], t["label"], strict=True): assert {"Happy": "happiness", "SAD": "sadness"}.get(path.split("/")[0], "bored") == label
     assert set(t["width"]) == set(t["height"]) == {24} and not t.grey
     assert "Happy is read as happiness." in t.notes and not any("bored" in o for o in t.notes)
 
@@ -83,7 +83,7 @@ def test_split_folders(tmp_path):
     t = custom_table(tmp_path)
     assert custom_layout(tmp_path) == "splits"
     assert counts(t) == {(c, s): n for c in ("happiness", "bored") for s, n in (("train", 14), ("valid", 4), ("test", 3))}
-    assert all(p.startswith({"train": "Training", "valid": "val", "test": "test"}[s]) for p, s in zip(t["path"], t["split"]))
+    assert all(p.startswith({"train": "Training", "valid": "val", "test": "test"}[s]) for p, s in zip(t["path"], t["split"], strict=True))
 
 
 def test_split_folders_without_test(tmp_path):
@@ -125,7 +125,7 @@ def test_csv(tmp_path, sep, encoding):
     rows = listed(tmp_path, ("Ärger, leise", "x"), sep=sep, encoding=encoding)
     t = custom_table(tmp_path)
     assert custom_layout(tmp_path) == "csv" and t.classes == ("x", "Ärger, leise")
-    assert dict(zip(t["path"], t["label"])) == dict(rows)
+    assert dict(zip(t["path"], t["label"], strict=True)) == dict(rows)
     assert t["row"].tolist() == list(range(2, 26))
 
 

@@ -24,7 +24,7 @@ def make(root, layout="votes", per_class=2):
     "A small FER+ of one layout; returns rows as (usage, name, votes)."
     root.mkdir(parents=True, exist_ok=True)
     rows, pixels, i = [], [], 0
-    for folder, usage in zip(FOLDERS, USAGES):
+    for folder, usage in zip(FOLDERS, USAGES, strict=True):
         for k in range(8):
             for _ in range(per_class):
                 name = f"fer{i:07}.png"
@@ -44,7 +44,7 @@ def make(root, layout="votes", per_class=2):
         with open(root/"fer2013.csv", "w", newline="") as f:
             w = csv.writer(f)
             w.writerow(["emotion", "pixels", "Usage"])
-            for (usage, _, _), p in zip(rows, pixels): w.writerow([0, " ".join(map(str, p.ravel())), usage])
+            for (usage, _, _), p in zip(rows, pixels, strict=True): w.writerow([0, " ".join(map(str, p.ravel())), usage])
     if layout == "folders": write_labels(root, rows)
     return rows
 
@@ -54,7 +54,7 @@ def write_new(root, rows, head=HEAD):
 
 
 def write_labels(root, rows):
-    for folder, usage in zip(FOLDERS, USAGES):
+    for folder, usage in zip(FOLDERS, USAGES, strict=True):
         with open(root/folder/"label.csv", "w", newline="") as f:
             csv.writer(f).writerows([n, "(0, 0, 48, 48)", *v] for u, n, v in rows if u == usage)
 

@@ -98,7 +98,7 @@ def test_cache_decodes_each_face_once(small, tmp_path, where, monkeypatch):
 
 def test_batches_are_those_of_plain_fastai(small, tmp_path):
     fast, plain = [dls_from_table(small, tmp_path, size=32, bs=4, augment=None, cache=c, device="cpu") for c in ("memory", None)]
-    for (x, y), (px, py) in zip(fast.valid, plain.valid):
+    for (x, y), (px, py) in zip(fast.valid, plain.valid, strict=True):
         torch.testing.assert_close(x.as_subclass(torch.Tensor), px.as_subclass(torch.Tensor), atol=1e-5, rtol=0)
         torch.testing.assert_close(y.as_subclass(torch.Tensor), py.as_subclass(torch.Tensor))
 

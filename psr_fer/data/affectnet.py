@@ -6,7 +6,7 @@
 __all__ = ['LAYOUTS', 'read_exp', 'affectnet_layout', 'is_affectnet', 'cut_share', 'affectnet_table', 'affectnet_block',
            'affectnet_dls']
 
-# %% ../../nbs/data/06_affectnet.ipynb #f93d3e16
+# %% ../../nbs/data/06_affectnet.ipynb #01ed189c
 import os, re, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, yaml
@@ -15,7 +15,7 @@ from fastai.data.core import DataLoaders
 from .folders import Found, Layout, find_layout, folders_in, header, mark_bad, name_rows, numbers, read_rows, refuse, settle_codes
 from .loaders import FERBlock
 from .table import BOX, DataError, Problem, SPLITS, FaceTable, finish_table
-from ..emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3, emotion, is_emotion
+from ..emotions import EMOTIONS, ORDERS, TABLE3, emotion, is_emotion
 
 # %% ../../nbs/data/06_affectnet.ipynb #b95bc51d
 def read_exp(file:str|Path # `N_exp.npy`: one class number, stored as a number or as text
@@ -208,10 +208,10 @@ def affectnet_table(root:str|Path, # folder with AffectNet in any of its layouts
     table.dataset = "affectnet"
     return table
 
-# %% ../../nbs/data/06_affectnet.ipynb #dec175eb
+# %% ../../nbs/data/06_affectnet.ipynb #0ac6393b
 def affectnet_block(size:int|tuple=100, # pixels; not stated in the paper
                     n_classes:int=8, # 8, or 7 without contempt
-                    augment="rafdb", # see `psr_fer.data.augment.augmentation`
+                    augment:str|dict|list|None="rafdb", # see `psr_fer.data.augment.augmentation`
                     valid_share:float=.05, # as in `affectnet_table`
                     valid_seed:int=0, # seed of `affectnet_table`; `seed` itself orders the training faces
                     classes:str|list|tuple|dict|None=None, # as in `affectnet_table`
@@ -226,7 +226,7 @@ def affectnet_dls(root:str|Path, # folder with AffectNet
                   n_classes:int=8, # 8, or 7 without contempt
                   size:int|tuple=100, # pixels; not stated in the paper
                   bs:int=32, # faces per batch; not stated in the paper
-                  device=None, # torch device; default fastai's
+                  device:str|None=None, # torch device or its name; default fastai's
                   **kwargs # further arguments of `affectnet_block`
                  )->DataLoaders: # train, valid, test
     "AffectNet as fast DataLoaders."

@@ -63,7 +63,7 @@ def _nothing(root): # why there is no layout
     if not csvs: return f"no faces here: {want}."
     return f"no faces here: {csvs[0].name} has the columns {', '.join(_header(csvs[0])[0])}; needed are path and label, perhaps split."
 
-# %% ../../nbs/data/07_custom.ipynb #a215e150
+# %% ../../nbs/data/07_custom.ipynb #215da0f9
 def _place(text, root): # path in a CSV -> path below root
     if "\\" in text and not (root/text).exists(): text = text.replace("\\", "/")
     path, root = Path(text), root.resolve()
@@ -99,8 +99,8 @@ def _rows(root, layout): # a row per face as read
     if not rows: raise DataError(root, [Problem(str(root), None, "holds no row with a face.")])
     return pd.DataFrame(rows)
 
-def draw_splits(label, # (N,) class names
-                split, # (N,) "train", "valid", "test" or "" where it has to be drawn
+def draw_splits(label:np.ndarray|pd.Series|list, # (N,) class names
+                split:np.ndarray|pd.Series|list, # (N,) "train", "valid", "test" or "" where it has to be drawn
                 seed:int=0 # seed of the draw
                )->np.ndarray: # (N,) splits
     "Draw the splits that are missing, class by class: 15 % of train for each, at least one face where there are three or more."
@@ -159,9 +159,9 @@ def custom_table(root:str|Path, # folder in one of the three layouts, or a CSV f
     table.dataset, table.protocol = "own", "own labels"
     return table
 
-# %% ../../nbs/data/07_custom.ipynb #ed5ab7eb
+# %% ../../nbs/data/07_custom.ipynb #beaeaf63
 def custom_block(size:int|tuple=96, # pixels: int, or (height, width)
-                 augment="light", # see `psr_fer.data.augment.augmentation`
+                 augment:str|dict|list|None="light", # see `psr_fer.data.augment.augmentation`
                  split_seed:int=0, # seed of the splits that are drawn
                  skip_bad:bool=False, # leave bad rows out instead of raising
                  **kwargs # further arguments of `psr_fer.data.loaders.FERBlock`: balanced, normalize, cache, seed, splitter, item_tfms, batch_tfms
@@ -172,9 +172,9 @@ def custom_block(size:int|tuple=96, # pixels: int, or (height, width)
 def custom_dls(root:str|Path, # see `custom_table`
                size:int|tuple=96, # pixels: int, or (height, width)
                bs:int=64, # faces per batch
-               augment="light", # see `psr_fer.data.augment.augmentation`
+               augment:str|dict|list|None="light", # see `psr_fer.data.augment.augmentation`
                seed:int=0, # seed of the splits that are drawn
-               device=None, # torch device; default fastai's
+               device:str|None=None, # torch device or its name; default fastai's
                **kwargs # further arguments of `custom_block`
               )->DataLoaders: # train, valid and test
     "A custom data set as fast DataLoaders."

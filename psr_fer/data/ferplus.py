@@ -171,13 +171,13 @@ def ferplus_table(root:str|Path, # folder with FER+ in any of its layouts
     table.dataset, table.protocol = "ferplus", protocol
     return table
 
-# %% ../../nbs/data/04_ferplus.ipynb #4acad381
+# %% ../../nbs/data/04_ferplus.ipynb #ee7be025
 def ferplus_block(size:int|tuple=96, # pixels; the paper's code upscales 48 to 96
                   labels:str="fer2013new.csv", # as in `ferplus_table`
                   protocol:str="paper", # as in `ferplus_table`
                   soft:bool=True, # train against the votes (the authors' recipe for FER+)
                   skip_bad:bool=False, # leave bad rows out instead of raising
-                  augment="ferplus", # see `psr_fer.data.augment.augmentation`
+                  augment:str|dict|list|None="ferplus", # see `psr_fer.data.augment.augmentation`
                   **kwargs # further arguments of `psr_fer.data.loaders.FERBlock`: balanced, normalize, cache, seed, splitter, item_tfms, batch_tfms
                  )->FERBlock: # give its `dataloaders` the folder with FER+
     "DataBlock over FER+."
@@ -186,7 +186,7 @@ def ferplus_block(size:int|tuple=96, # pixels; the paper's code upscales 48 to 9
 def ferplus_dls(root:str|Path, # folder with FER+
                 size:int|tuple=96, # pixels; the paper's code upscales 48 to 96
                 bs:int=64, # faces per batch
-                device=None, # torch device; default fastai's
+                device:str|None=None, # torch device or its name; default fastai's
                 **kwargs # further arguments of `ferplus_block`
                )->DataLoaders: # train, valid, test
     "FER+ as fast DataLoaders."

@@ -7,16 +7,17 @@ __all__ = ['SUFFIXES', 'SPLIT_WORDS', 'SPLIT_OF', 'Layout', 'Found', 'refuse', '
            'split_folders', 'has_classes', 'header', 'number', 'ending_of', 'find_layout', 'read_rows', 'numbers',
            'code_names', 'by_counts', 'settle_codes', 'mark_bad', 'name_rows']
 
-# %% ../../nbs/data/03_folders.ipynb #bcda4e4c
+# %% ../../nbs/data/03_folders.ipynb #fb4208ce
 import os, re
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
 from .table import BOX, DataError, Problem, SPLITS, columns_missing
 from ..emotions import ORDERS, emotion, is_emotion
 
-# %% ../../nbs/data/03_folders.ipynb #10693999
+# %% ../../nbs/data/03_folders.ipynb #3174f5eb
 @dataclass(frozen=True)
 class Layout:
     "One way in which a data set is stored: how to recognise it and how to read it."
@@ -32,7 +33,7 @@ class Layout:
     more:tuple = () # CSV: further columns to read
     optional:tuple = () # CSV: further columns to read if present
     header:tuple = () # CSV: all columns, for files that may come without a header
-    read:object = None # "notes": function from a file to the class; ValueError with a message
+    read:Callable|None = None # "notes": function from a file to the class; ValueError with a message
     stems:bool = False # True where names of images have no ending
     codes:dict|None = None # class number -> name where the layout defines it
 
@@ -74,7 +75,7 @@ class Found:
         "A path relative to the data folder."
         return os.path.relpath(path, self.root).replace(os.sep, "/")
 
-    def locate(self, names, # list of str: images as a list names them
+    def locate(self, names:pd.Series|list, # list of str: images as a list names them
                split:str # whose folder of images they are in
               )->list: # paths relative to the data folder; an absolute name stays, so that it is reported later
         "Paths of images, in the spelling that the files have."
@@ -91,7 +92,7 @@ class Found:
         prefix = "" if folder == self.root else f"{self.rel(folder)}/"
         return [o if o[:1] == "/" or o[1:2] == ":" else prefix + o for o in names]
 
-    def cells(self, file:Path, needed, optional=(), names=())->pd.DataFrame: # columns of a csv that must and may be there, all without header
+    def cells(self, file:Path, needed:list|tuple, optional:list|tuple=(), names:list|tuple=())->pd.DataFrame: # must and may be there; all of no header
         "Text of the cells; row, counted from 1, header included; source; bad where a line has too many or too few cells."
         def error(message, row=None): refuse(self.root, message, self.rel(file), row)
         has_header, needed = not names or any(o in header(file) for o in needed), list(needed)
@@ -191,7 +192,7 @@ def ending_of(name:str # name of an image
     found = re.search(r"_(\d|[A-Za-z]+)\.\w+$", name)
     return found[1] if found else ""
 
-# %% ../../nbs/data/03_folders.ipynb #de84f0cc
+# %% ../../nbs/data/03_folders.ipynb #d7c64ac9
 def _match(lay, what, root, base, parts): # -> Found, or None where the folder `base` has another layout
     def images(split): # the first folder that exists
         for o in lay.images:
@@ -205,7 +206,9 @@ def _match(lay, what, root, base, parts): # -> Found, or None where the folder `
     if lay.labels == "folders": files = {k: o for k,o in parts.items() if has_classes(o)}
     elif lay.labels == "notes":
         files = {k: o/lay.where[0] for k,o in parts.items() if (o/"images").is_dir() and any(n.endswith(lay.files[0]) for n in names_in(o/lay.where[0]))}
-    elif lay.labels == "suffix": files = {k: o for k,o in parts.items() if named(o)} or {"": o for o in [images("")] if o and named(o)}
+    elif lay.labels == "suffix":
+        files = {k: o for k,o in parts.items() if named(o)}
+        if not files and (o := images("")) and named(o): files = {"": o}
     else: files = lay.lists(root, base, parts)
     if not ("train" in files and len(files) > 1 or "" in files or files and lay.labels == "parquet"): return None
     if lay.labels in ("folders", "suffix"): found = dict(files)
@@ -214,9 +217,9 @@ def _match(lay, what, root, base, parts): # -> Found, or None where the folder `
     return Found(lay, what, root, base, parts, files, found) if all(found.values()) else None
 
 def find_layout(root:str|Path, # data folder
-                layouts, # layouts of a data set, the first that fits counts
+                layouts:Iterable, # layouts of a data set, the first that fits counts
                 what:str, # name of the data set
-                known, # lower-case names of folders in which the data usually are
+                known:set|tuple, # lower-case names of folders in which the data usually are
                 expected:str # the layouts in words, for the message
                )->Found: # DataError where nothing was recognised
     "Look for a data set in `root` itself, then one folder below."
@@ -282,14 +285,14 @@ def read_rows(found:Found # a layout
     rows[first] = rows[first].astype(object)
     return rows[[*first, *(o for o in rows if o not in first)]]
 
-# %% ../../nbs/data/03_folders.ipynb #b30a5b22
+# %% ../../nbs/data/03_folders.ipynb #a41f0422
 def numbers(codes:pd.Series # classes as written
            )->pd.Series: # their class numbers; None where a class is no number
     "`number` of a column, once per distinct cell."
     return codes.map({o: number(o) for o in codes.unique()})
 
-def code_names(classes, # names in the order of the numbers ("a,b,c" or a sequence), a key of `ORDERS`, or {number: name}
-               numbers # class numbers found
+def code_names(classes:str|list|tuple|dict, # names in the order of the numbers ("a,b,c" or a sequence), a key of `ORDERS`, or {number: name}
+               numbers:list|set # class numbers found
               )->dict: # number -> name
     "What each class number means, as the caller states."
     if isinstance(classes, dict): out = {int(k): emotion(v) for k,v in classes.items()}
@@ -313,8 +316,8 @@ def by_counts(counts:dict, # number -> faces
 
 def settle_codes(found:Found, # where
                  rows:pd.DataFrame, # raw rows
-                 official, # pairs (splits counted together, name -> faces in the release)
-                 classes=None, # as in `code_names`
+                 official:list|tuple, # pairs (splits counted together, name -> faces in the release)
+                 classes:str|list|tuple|dict|None=None, # as in `code_names`
                  default:dict|None=None, # number -> name where the layout defines it
                  hint:str="" # what else to pass as classes=, for the message
                 )->tuple: # ({number: name}, description)
@@ -331,10 +334,10 @@ def settle_codes(found:Found, # where
         f"and the counts do not tell which; pass classes= with the names in the order of the numbers, {hint}.",
         None if found.base == found.root else found.rel(found.base))
 
-# %% ../../nbs/data/03_folders.ipynb #ee1c6aac
+# %% ../../nbs/data/03_folders.ipynb #2ef0c996
 def mark_bad(rows:pd.DataFrame, # rows with path and bad
-             mask, # (N,) bool: rows with the problem
-             message # function from the position of a row to its message
+             mask:np.ndarray|pd.Series|list, # (N,) bool: rows with the problem
+             message:Callable # function from the position of a row to its message
             )->pd.DataFrame: # with the messages, where there was none yet
     "Give rows a message."
     bad = [o if isinstance(o, str) else None for o in rows["bad"]]

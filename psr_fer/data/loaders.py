@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEMORY', 'PixelCache', 'by_split', 'FERBlock', 'dls_from_table']
 
-# %% ../../nbs/data/01_loaders.ipynb #c1ddb1ac
+# %% ../../nbs/data/01_loaders.ipynb #f6bca185
 import hashlib, math, mmap, os, shutil, tempfile, weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ import numpy as np, pandas as pd, torch
 from PIL import Image
 from fastcore.foundation import L
 from fasttransform import Transform, ItemTransform, DisplayedTransform
-from fastai.data.all import Category, CategoryMap, DataBlock, DataLoaders, IntToFloatTensor, TensorCategory, TfmdDL, TransformBlock
+from fastai.data.all import Category, CategoryMap, DataBlock, DataLoaders, Datasets, IntToFloatTensor, TensorCategory, TfmdDL, TransformBlock
 from fastai.data.block import _merge_tfms
 from fastai.losses import CrossEntropyLossFlat
 from fastai.torch_core import TensorBase
@@ -97,7 +97,7 @@ class PixelCache:
 
     def __len__(self): return len(self.places)
 
-# %% ../../nbs/data/01_loaders.ipynb #2ba83fab
+# %% ../../nbs/data/01_loaders.ipynb #e363c99c
 class TensorShares(TensorBase):
     "Shares of the votes, (C,) or (B,C) float32: the target of soft labels."
 
@@ -119,7 +119,7 @@ class HardLabel(DisplayedTransform):
         self.vocab, self.c = CategoryMap(list(names), sort=False), len(names)
     def encodes(self, row): return row if isinstance(row, TensorShares) else TensorCategory(self.vocab.o2i[getattr(row, "label", row)])
     def decodes(self, o:TensorCategory): return Category(self.vocab[int(o)])
-    def decodes(self, o:TensorShares): # fastai also casts class indices to the type of the training target
+    def decodes(self, o:TensorShares): # noqa: F811 - chosen by type; fastai also casts class indices to the type of the training target
         return Category(self.vocab[int(o)] if o.ndim == 0 else f"{self.vocab[int(o.argmax())]} {float(o.max()):.0%}")
 
 # %% ../../nbs/data/01_loaders.ipynb #237ed0f2
@@ -156,7 +156,7 @@ def table_targets(table:FaceTable|pd.DataFrame, # a data set
     if soft: return torch.from_numpy(vote_shares(table, classes).astype(np.float32))
     return torch.from_numpy(pd.Categorical(table["label"], categories=list(classes)).codes.astype(np.int64))
 
-# %% ../../nbs/data/01_loaders.ipynb #40aab858
+# %% ../../nbs/data/01_loaders.ipynb #c3c30af9
 def _squished(tfms): # (height, width) that these item transforms resize to when they do nothing else, or None
     fs = [f for f in tfms if f.name not in ("noop", "ToTensor")]
     plain = len(fs) == 1 and type(fs[0]) is Resize and fs[0].method == ResizeMethod.Squish and fs[0].mode == Image.Resampling.BILINEAR
@@ -165,7 +165,7 @@ def _squished(tfms): # (height, width) that these item transforms resize to when
 class CachedDL(TfmdDL):
     "A TfmdDL that reads whole batches from a `PixelCache`; `balanced` draws every class equally often."
     def __init__(self,
-                 dataset, # fastai's Datasets over rows of a table, or over other items
+                 dataset:Datasets, # fastai's Datasets over rows of a table, or over other items
                  *args,
                  cache:PixelCache|None=None, # decoded faces of the whole table
                  balanced:bool=False, # every class equally often
@@ -223,7 +223,7 @@ def is_plain(dl:TfmdDL # a fastai DataLoader
     left_out = dl.n < len(dl.dataset) or dl.drop_last and dl.n % (dl.bs or 1)
     return not (dl.shuffle or left_out or any(map(varies, [*dl.after_item.fs, *dl.after_batch.fs])))
 
-# %% ../../nbs/data/01_loaders.ipynb #5a276fae
+# %% ../../nbs/data/01_loaders.ipynb #c2bc0e96
 def by_split(table:FaceTable|pd.DataFrame # a data set
             )->list: # row numbers of train, valid and test
     "Splitter: the column `split`."
@@ -237,15 +237,15 @@ class FERBlock(DataBlock):
                  read:Callable|None=None, # function from a data folder to its table; None: only tables are given
                  size:int|tuple=96, # pixels: int, or (height, width)
                  soft:bool=False, # train against vote shares (validation always against the one label)
-                 augment="ferplus", # see `psr_fer.data.augment.augmentation`; applies to the training split
+                 augment:str|dict|list|None="ferplus", # see `psr_fer.data.augment.augmentation`; applies to the training split
                  balanced:bool=False, # draw every class equally often in training
-                 normalize=None, # batch transform; default ImageNet
+                 normalize:Transform|None=None, # batch transform; default ImageNet
                  cache:str|Path|None="memory", # "memory", a folder for a cache on disk, or None: decode every time
                  seed:int|None=None, # seed of the order of the training faces
                  root:str|Path|None=None, # data folder; default: where the table was read from
                  splitter:Callable=by_split, # function from the table to lists of row numbers: train, valid, ...
-                 item_tfms=None, # item transforms of your own
-                 batch_tfms=None): # batch transforms instead of `augment`
+                 item_tfms:Transform|list|None=None, # item transforms of your own
+                 batch_tfms:Transform|list|None=None): # batch transforms instead of `augment`
         self.size, self.soft, self.augment, self.balanced, self.cache, self.seed = size, soft, augment, balanced, cache, seed
         def get_items(source): # a fresh index: the cache knows faces by their row
             self.table = FaceTable.of(source if isinstance(source, (FaceTable, pd.DataFrame)) else read(source), root)
@@ -272,8 +272,8 @@ class FERBlock(DataBlock):
                     source:str|Path|FaceTable|pd.DataFrame, # data folder, or its table
                     path:str|Path|None=None, # folder of the Learner; default: the data folder
                     verbose:bool=False, # print each step
-                    item_tfms=None, # instead of the block's
-                    batch_tfms=None, # instead of the block's
+                    item_tfms:Transform|list|None=None, # instead of the block's
+                    batch_tfms:Transform|list|None=None, # instead of the block's
                     bs:int=64, # faces per batch
                     **kwargs # further arguments of fastai's `Datasets.dataloaders`
                    )->DataLoaders: # in the order of the splits
@@ -287,16 +287,16 @@ class FERBlock(DataBlock):
         return dsets.dataloaders(bs=bs, path=Path(path or root), verbose=verbose, after_item=items, after_batch=batch, cache=cache,
             seed=self.seed, dl_kwargs=balanced, **kwargs)
 
-# %% ../../nbs/data/01_loaders.ipynb #5c1f0aa1
-def fer_block(root, size=96, classes=None, soft=False, augment="ferplus", normalize=None): # the former name; classes come from the table
+# %% ../../nbs/data/01_loaders.ipynb #05e354dd
+def fer_block(root:str|Path, size=96, classes=None, soft=False, augment="ferplus", normalize=None)->FERBlock: # the former name; classes come from the table
     return FERBlock(size=size, soft=soft, augment=augment, normalize=normalize, root=root)
 
-# %% ../../nbs/data/01_loaders.ipynb #f815f7e1
+# %% ../../nbs/data/01_loaders.ipynb #659d75ee
 def dls_from_table(table:FaceTable|pd.DataFrame, # a data set
                    root:str|Path|None=None, # its folder; default: where the table was read from
                    size:int|tuple=96, # pixels: int, or (height, width)
                    bs:int=64, # faces per batch
-                   device=None, # torch device; default fastai's
+                   device:str|None=None, # torch device or its name; default fastai's
                    **kwargs # further arguments of `FERBlock`: soft, augment, balanced, normalize, cache, seed, item_tfms, batch_tfms
                   )->DataLoaders: # train, valid and (where the table has it) test, in this order
     "`FERBlock` over a table, and its DataLoaders."

@@ -230,10 +230,10 @@ def rafdb_table(root:str|Path, # folder with RAF-DB in any of its layouts
     table.dataset = "rafdb"
     return table
 
-# %% ../../nbs/data/05_rafdb.ipynb #ba03ddf2
+# %% ../../nbs/data/05_rafdb.ipynb #a7e8d98b
 def rafdb_block(size:int|tuple=100, # pixels; the paper's code has 100
                 fold:int=0, # fold of train that becomes valid
-                augment="rafdb", # see `psr_fer.data.augment.augmentation`
+                augment:str|dict|list|None="rafdb", # see `psr_fer.data.augment.augmentation`
                 n_folds:int=5, # as in `rafdb_table`
                 fold_seed:int=0, # seed of `rafdb_table`; `seed` itself orders the training faces
                 classes:str|list|tuple|dict|None=None, # as in `rafdb_table`
@@ -249,7 +249,7 @@ def rafdb_dls(root:str|Path, # folder with RAF-DB
               fold:int=0, # fold of train that becomes valid
               size:int|tuple=100, # pixels; the paper's code has 100
               bs:int=32, # faces per batch; the paper's code has 32
-              device=None, # torch device; default fastai's
+              device:str|None=None, # torch device or its name; default fastai's
               **kwargs # further arguments of `rafdb_block`
              )->DataLoaders: # train, valid, test
     "RAF-DB as fast DataLoaders."

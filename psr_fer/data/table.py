@@ -54,7 +54,7 @@ class FaceTable(GetAttr):
         table = table if isinstance(table, cls) else cls(table)
         return replace(table, df=table.df.reset_index(drop=True), root=Path(table.root if root is None else root))
 
-# %% ../../nbs/data/00_table.ipynb #3a5a9ffe
+# %% ../../nbs/data/00_table.ipynb #ef4035c1
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("path", "split", "label", "width", "height")
 BOX = ("left", "top", "right", "bottom")
@@ -73,7 +73,7 @@ class DataError(ValueError):
     "A data set that cannot be used as it is; `problems` lists why."
     def __init__(self,
                  root:str|Path, # data folder
-                 problems, # list of `Problem`
+                 problems:list|tuple, # of `Problem`
                  shown:int=20): # how many of them the message lists
         self.problems, n = list(problems), len(problems)
         more = [f"  ... and {n - shown} more"] if n > shown else []
@@ -81,10 +81,10 @@ class DataError(ValueError):
         hint = "Correct them, or leave these rows out with --skip-bad (skip_bad=True)." if skip else "Correct them; they cannot be skipped."
         super().__init__("\n".join([f"{root}: {n} problem{'s'*(n != 1)} in the data.", *(f"  {o}" for o in self.problems[:shown]), *more, hint]))
 
-# %% ../../nbs/data/00_table.ipynb #d493f97e
+# %% ../../nbs/data/00_table.ipynb #2b79561d
 def settle(table:pd.DataFrame, # rows as read, RangeIndex
            root:str|Path, # data folder, for the message
-           problems, # `Problem`s found
+           problems:list|tuple, # `Problem`s found
            skip_bad:bool=False # drop the rows that problems point at instead of raising
           )->FaceTable: # rows that are fit for use; `skipped` counts the dropped ones
     "Raise a `DataError` with all `problems`, or drop the rows they name; what cannot be dropped is always raised."
@@ -92,7 +92,7 @@ def settle(table:pd.DataFrame, # rows as read, RangeIndex
     bad = sorted({o.index for o in problems})
     return FaceTable(table.drop(index=bad).reset_index(drop=True), Path(root), skipped=len(bad), skipped_because=[str(o) for o in problems])
 
-# %% ../../nbs/data/00_table.ipynb #82f986be
+# %% ../../nbs/data/00_table.ipynb #aa6540f3
 @lru_cache(maxsize=2)
 def _pixel_rows(csv): # fer2013.csv: 48x48 grey values in one cell, separated by spaces
     rows = [np.array(str(o).split() if o == o else [], np.int64) for o in pd.read_csv(csv, usecols=["pixels"])["pixels"]]
@@ -106,7 +106,7 @@ def _pixel_face(csv, row): # one row of fer2013.csv
 def _whole(box): return box is None or any(pd.isna(o) for o in box) # no box, so the whole image
 
 def open_face(root:str|Path, # data folder; "" for paths that are not relative to one
-              path, # image relative to `root` ("file.csv::17": row 17, from 0, of a table of pixels), bytes, array, tensor or PIL image
+              path:object, # image relative to `root` ("file.csv::17": row 17, from 0, of a table of pixels), bytes, array, tensor or PIL image
               box:tuple|None=None # (left, top, right, bottom) in pixels, or None for the whole image
              )->Image.Image: # mode "L" for grey, else "RGB"; turned upright as EXIF says, cropped
     "Open one image; OSError with one sentence when it cannot be read."
@@ -152,22 +152,22 @@ def look(root:str|Path, # data folder
     if not (0 <= l < r <= w and 0 <= t < b <= h): return f"has a face box ({l}, {t}, {r}, {b}) outside its {w} x {h} pixels"
     return r - l, b - t, grey
 
-# %% ../../nbs/data/00_table.ipynb #ab54247c
+# %% ../../nbs/data/00_table.ipynb #77f8fb5a
 def places(table:"FaceTable|pd.DataFrame" # a data set
           )->list: # (path, box or None) of each row
     "Where each face is."
     boxes = table[list(BOX)].to_numpy().tolist() if set(BOX) <= set(table) else [None]*len(table)
     return list(zip(table["path"].tolist(), boxes, strict=True))
 
-def columns_missing(missing, # names of columns that are not there
-                    needed # names of all that should be
+def columns_missing(missing:list, # names of columns that are not there
+                    needed:list|tuple # names of all that should be
                    )->str: # one sentence
     "The message for a table that lacks columns."
     return f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}."
 
 def check_table(table:pd.DataFrame, # as in the list of columns above
                 root:str|Path|None=None, # data folder; None skips the images themselves, else width, height and grey are filled in
-                classes=EMOTIONS # names that `label` may have
+                classes:list|tuple=EMOTIONS # names that `label` may have
                )->list: # of `Problem`; empty when all is well
     "Everything that can be wrong with a table: columns, labels, splits, shares, duplicates, and its images."
     missing = [o for o in ("path","split","label") if o not in table]
@@ -194,16 +194,16 @@ def check_table(table:pd.DataFrame, # as in the list of columns above
     add(wrong, lambda i: f"{path[i]} {seen[i]}.", source if "source" in table else path, row if "row" in table else [None]*len(table))
     return out
 
-# %% ../../nbs/data/00_table.ipynb #44732c85
+# %% ../../nbs/data/00_table.ipynb #e69398ce
 def finish_table(table:pd.DataFrame, # rows as a reader found them, with source and row
                  root:str|Path, # data folder
                  layout:str, # what was found, in words; printed and kept
-                 problems=(), # what the reader itself found wrong
-                 notes=(), # remarks that are no problem (say, an image that stands twice by design)
-                 classes=EMOTIONS, # classes in the order of the model's outputs
+                 problems:list|tuple=(), # what the reader itself found wrong
+                 notes:list|tuple=(), # remarks that are no problem (say, an image that stands twice by design)
+                 classes:list|tuple=EMOTIONS, # classes in the order of the model's outputs
                  skip_bad:bool=False, # drop bad rows instead of raising
                  check_files:bool=True, # look at every picture (sizes come from there)
-                 splits=SPLITS # splits that must not be empty
+                 splits:list|tuple=SPLITS # splits that must not be empty
                 )->FaceTable: # fit for use; dataset and protocol are the reader's to fill in
     "Check what a reader found, drop or report what is bad, and remember where it came from."
     table = table.reset_index(drop=True)
@@ -215,7 +215,7 @@ def finish_table(table:pd.DataFrame, # rows as a reader found them, with source 
     grey = len(table) > 0 and "grey" in table and bool(table.df.pop("grey").all())
     return replace(table, layout=layout, notes=list(notes), classes=tuple(classes), grey=grey)
 
-# %% ../../nbs/data/00_table.ipynb #bbab44f1
+# %% ../../nbs/data/00_table.ipynb #21aa7a7b
 _moved = ("PixelCache CachedDL FERBlock TensorShares SoftLabel HardLabel OpenFace by_split is_plain fer_block dls_from_table table_targets "
           "show_results plot_top_losses MEMORY").split()
 
@@ -227,14 +227,14 @@ def __getattr__(name): # names that moved to data.loaders, which needs torch and
     return getattr(loaders, name)
 
 def class_counts(table:FaceTable|pd.DataFrame, # a data set
-                 classes=None # rows of the result; default: the data set's own
+                 classes:list|tuple|None=None # rows of the result; default: the data set's own
                 )->pd.DataFrame: # integer faces, a row per class and a column per split
     "How many faces of each class each split has (Table 3)."
     classes, splits = list(classes or FaceTable.of(table).classes), [o for o in SPLITS if (table["split"] == o).any()]
     return pd.crosstab(table["label"], table["split"]).reindex(index=classes, columns=splits, fill_value=0)
 
 def vote_shares(table:FaceTable|pd.DataFrame, # a data set with one column per class
-                classes=None # order of the columns; default: the data set's own
+                classes:list|tuple|None=None # order of the columns; default: the data set's own
                )->np.ndarray: # (N,C) float64, rows sum to 1
     "Share of the votes that each class got, face by face."
     classes = list(classes or FaceTable.of(table).classes)
@@ -245,7 +245,7 @@ def vote_shares(table:FaceTable|pd.DataFrame, # a data set with one column per c
 
 def label_prior(table:FaceTable|pd.DataFrame, # a data set with votes
                 split:str="train", # the paper uses the training split only
-                classes=None # order of rows and columns; default: the data set's own
+                classes:list|tuple|None=None # order of rows and columns; default: the data set's own
                )->pd.DataFrame: # (C,C) float64 in [0,1]; rows sum to 1
     "Mean vote shares of the faces of each label (Eq. 5, Table 2)."
     classes = list(classes or FaceTable.of(table).classes)
