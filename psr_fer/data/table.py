@@ -152,7 +152,7 @@ def look(root:str|Path, # data folder
     if not (0 <= l < r <= w and 0 <= t < b <= h): return f"has a face box ({l}, {t}, {r}, {b}) outside its {w} x {h} pixels"
     return r - l, b - t, grey
 
-# %% ../../nbs/data/00_table.ipynb #77f8fb5a
+# %% ../../nbs/data/00_table.ipynb #6a02da62
 def places(table:"FaceTable|pd.DataFrame" # a data set
           )->list: # (path, box or None) of each row
     "Where each face is."
@@ -190,7 +190,8 @@ def check_table(table:pd.DataFrame, # as in the list of columns above
     if root is None: return out
     with ThreadPoolExecutor(8) as ex: seen = list(ex.map(lambda o: look(root, *o), places(table)))
     wrong = [isinstance(o, str) for o in seen]
-    table[["width","height","grey"]] = [(0, 0, False) if bad else o for o,bad in zip(seen, wrong, strict=True)]
+    sizes = [(0, 0, False) if bad else o for o,bad in zip(seen, wrong, strict=True)]
+    for name,values in zip(("width","height","grey"), zip(*sizes, strict=True), strict=True): table[name] = list(values)
     add(wrong, lambda i: f"{path[i]} {seen[i]}.", source if "source" in table else path, row if "row" in table else [None]*len(table))
     return out
 
