@@ -61,7 +61,9 @@ class Found:
     images:dict # split -> folder of the images
 
     @property
-    def name(self)->str: return self.layout.name
+    def name(self)->str:
+        "Short name of the layout."
+        return self.layout.name
 
     @property
     def words(self)->str:
