@@ -70,7 +70,8 @@ class DiscriminativeRates(Callback):
         "The rates that were really used."
         return pd.DataFrame(self.history, columns=self.names).rename_axis("batch")
 
-    def plot(self, ax:Axes|None=None): # matplotlib axes
+    def plot(self, ax:Axes|None=None # matplotlib axes
+            )->Axes: # with one line per block
         "Draw the rate of each block over the batches of the last fit."
         return self.table().plot(ax=ax, logy=True, ylabel="learning rate", title="Learning rate per block")
 

@@ -1,10 +1,14 @@
 """Made-up copies of RAF-DB and AffectNet in all the layouts that people have.
 
 Pictures are hard links to a few tiny ones, so that a tree with the official class counts takes seconds."""
-import os, random, shutil
+import os
+import random
+import shutil
 from pathlib import Path
+
 import numpy as np
 from PIL import Image
+
 from psr_fer.emotions import EMOTIONS, ORDERS, TABLE3
 
 RAFDB = {"train": TABLE3["rafdb","train"], "test": TABLE3["rafdb","test"]}

@@ -1,5 +1,8 @@
 """Run every notebook and every test, over all processors: python tests/run_all.py [notebooks|tests] [pytest's arguments]"""
-import os, subprocess, sys, time
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,12 +1,16 @@
 "AffectNet: every layout, the two tasks, and what is wrong with broken copies."
-import shutil, warnings
+import shutil
+import warnings
 from pathlib import Path
-import numpy as np, pytest
+
+import makers as m
+import numpy as np
+import pytest
+
 from psr_fer.data.affectnet import affectnet_dls, affectnet_layout, affectnet_table, is_affectnet, read_exp
 from psr_fer.data.rafdb import is_rafdb
 from psr_fer.data.table import DataError, class_counts
 from psr_fer.emotions import EMOTIONS, EMOTIONS7, ORDERS, TABLE3
-import makers as m
 
 SMALL, SMALL7 = m.few(EMOTIONS), m.few(EMOTIONS7)
 # the original list has one more than Table 3
@@ -51,6 +55,7 @@ def test_official_counts(layout, tmp_path):
         assert all(o in notes for o in ("left out: 33,588 none.", "left out: 12,145 uncertain.", "left out: 82,915 no face."))
     shutil.rmtree(tmp_path)
 
+@pytest.mark.slow
 def test_seven_class_lists_in_another_order(tmp_path):
     root = m.affectnet_lists(tmp_path, files=False, codes=RAFDB_ORDER7, n=7)
     t = affectnet_table(root, n_classes=7, valid_share=0, check_files=False)

@@ -5,8 +5,16 @@ import pytest
 import torch
 from fastai.vision.core import TensorImage
 
-from psr_fer.data.augment import (AUGMENTS, FERAugment, augmentation, random_erase, random_homography, random_reduction,
-                             random_lighting, warp_batch)
+from psr_fer.data.augment import (
+    AUGMENTS,
+    FERAugment,
+    augmentation,
+    random_erase,
+    random_homography,
+    random_lighting,
+    random_reduction,
+    warp_batch,
+)
 
 
 def spot(y, x, size=65): # one bright pixel on black, blurred a little so that it survives sampling

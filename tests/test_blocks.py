@@ -3,11 +3,11 @@ import gc
 import os
 from dataclasses import replace
 
+import fastai.callback.progress  # noqa: F401 - gives Learners no_bar
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import fastai.callback.progress  # noqa: F401 - gives Learners no_bar
 from fastai.callback.mixup import MixUp
 from fastai.data.block import DataBlock
 from fastai.data.transforms import Normalize, RandomSplitter
@@ -16,18 +16,18 @@ from fastai.vision.augment import FlipItem, RandomResizedCrop, Resize, ResizeMet
 from fastai.vision.core import PILImage, TensorImage
 from fastai.vision.learner import vision_learner
 from fasttransform import Transform
+from makers import few, rafdb_list
 from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 from torchvision.models import resnet18
 
-from makers import few, rafdb_list
 from psr_fer.data import loaders
 from psr_fer.data.affectnet import affectnet_block
-from psr_fer.data.ferplus import ferplus_block, ferplus_dls
 from psr_fer.data.custom import custom_block
-from psr_fer.data.rafdb import rafdb_block
+from psr_fer.data.ferplus import ferplus_block, ferplus_dls
 from psr_fer.data.loaders import FERBlock, PixelCache, dls_from_table, is_plain
+from psr_fer.data.rafdb import rafdb_block
 from psr_fer.data.table import finish_table
 from psr_fer.emotions import EMOTIONS, EMOTIONS7
 
@@ -65,8 +65,8 @@ def test_ferplus_block(faces, soft):
     dls, short = block.dataloaders(faces, bs=8), ferplus_dls(faces, size=32, bs=8, labels="label.csv", soft=soft, augment=None)
     assert dls.train.cached and dls.vocab == list(EMOTIONS) and len(dls.loaders) == 3 and dls.c == 8
     assert dls.train.one_batch()[1].shape == ((8, 8) if soft else (8,))
-    for a, b in zip(dls.valid, short.valid):
-        for o, p in zip(a, b): assert_close(tensor(o), tensor(p))
+    for a, b in zip(dls.valid, short.valid, strict=True):
+        for o, p in zip(a, b, strict=True): assert_close(tensor(o), tensor(p))
 
 
 def test_rafdb_block(tmp_path):
@@ -114,7 +114,7 @@ def test_own_splitter(colour):
     want = colour["label"].iloc[dls.valid.rows].map(EMOTIONS.index).tolist()
     assert torch.cat([y for _, y in dls.valid]).tolist() == want  # rows of the table, not of the split
     plain = FERBlock(size=16, splitter=RandomSplitter(.5, seed=0), augment=None, cache=None).dataloaders(colour, bs=3)
-    for (x, _), (p, _) in zip(dls.valid, plain.valid): assert_close(tensor(x), tensor(p), atol=1e-5, rtol=0)
+    for (x, _), (p, _) in zip(dls.valid, plain.valid, strict=True): assert_close(tensor(x), tensor(p), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("where", ["block", "dataloaders", "after_item"])

@@ -14,6 +14,8 @@ from psr_fer.runs import train_run
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent/"tools"))
 import bundle_weights as B  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 TINY = ["epochs=1", "base=[]", "size=32", "sr=[1,4]", "sr_epochs=0", "views_n=2"]
 
 

@@ -21,6 +21,8 @@ from psr_fer.models.psr import PSR, Baseline
 from psr_fer.recipes import get_recipe
 from psr_fer.runs import train_run, train_seeds
 
+pytestmark = pytest.mark.slow
+
 TINY = get_recipe("synthetic-demo", ["epochs=2", "base=[[24,1]]", "size=32", "sr=[1,4]", "sr_epochs=0", "views_n=2", "batch_size=16", "views=none"])
 PLAIN = replace(TINY, model="baseline", base=(), name="plain", precision="float32")  # whatever the processor
 
@@ -214,9 +216,9 @@ def test_accumulated_batches_make_the_step_of_a_large_one(faces):
     "Without dropout and batch statistics two halves give the gradient of the whole, and one half does not."
     from fastai.callback.training import GradientAccumulation
 
+    from psr_fer.callbacks import seed_all
     from psr_fer.data.ferplus import ferplus_dls
     from psr_fer.learner import baseline_learner
-    from psr_fer.callbacks import seed_all
 
     class Still(Callback):
         def before_batch(self): self.model.eval()
@@ -329,6 +331,7 @@ def test_atomic_write_leaves_the_old_file(tmp_path):
 def test_memory_stays_flat_over_an_epoch(faces, tmp_path):
     "With the cache on disk an epoch over many faces leaves the process no larger than it was, and decodes nothing twice."
     from dataclasses import replace
+
     from psr_fer.data.ferplus import ferplus_table
     from psr_fer.data.loaders import dls_from_table
     anon = lambda: next(int(o.split()[1])/1024 for o in open("/proc/self/status") if o.startswith("RssAnon"))  # MiB that belong to the process alone
@@ -347,27 +350,40 @@ def test_memory_stays_flat_over_an_epoch(faces, tmp_path):
     assert pixels > 500 and anon() - start < pixels/2  # the C library keeps some memory for later; the pixels are not in it
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6])
-def test_killed_between_any_two_files(plain, faces, tmp_path, n):
-    "The process ends at once at the n-th rename; started again, the run ends with the numbers of one that was not killed."
-    out = tmp_path/"run"
+@pytest.fixture(scope="module")
+def cut_short(faces, tmp_path_factory):
+    "Runs whose process ended at once at the 3rd, 4th ... 8th rename; one start of Python for all, a fork for each."
+    d = tmp_path_factory.mktemp("cut")
+    sets = [f"{k}={json.dumps(getattr(PLAIN, k))}" for k in ("epochs", "size", "sr", "sr_epochs", "views_n", "views", "batch_size", "precision")]
     code = f"""
 import os
 import psr_fer.checkpoints as c
 from dataclasses import replace
+from psr_fer.recipes import get_recipe
+from psr_fer.runs import train_run
+r = replace(get_recipe('synthetic-demo', {sets!r}), model='baseline', base=(), name='plain')
 real, count = os.replace, [0]
 def dies(a, b):
     count[0] += 1
-    if count[0] == {2 + n}: os._exit(9)
+    if count[0] == last: os._exit(9)
     real(a, b)
 c.os.replace = dies
-from psr_fer.recipes import get_recipe
-from psr_fer.runs import train_run
-r = replace(get_recipe('synthetic-demo', {[f"{k}={json.dumps(getattr(PLAIN, k))}" for k in ("epochs", "size", "sr", "sr_epochs", "views_n", "views", "batch_size", "precision")]!r}), model='baseline', base=(), name='plain')
-train_run(r, {str(faces)!r}, {str(out)!r}, 5, labels='label.csv', say=lambda o: None)
+for n in range(1, 7):
+    last = 2 + n
+    if not (child := os.fork()):
+        train_run(r, {str(faces)!r}, {str(d)!r} + f'/{{n}}', 5, labels='label.csv', say=lambda o: None)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     p = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
-    assert p.returncode == 9, p.stderr
+    assert p.stdout.split() == ["9"]*6, p.stderr
+    return d
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6])
+def test_killed_between_any_two_files_ends_with_equal_numbers(plain, faces, cut_short, n):
+    out = cut_short/str(n)
     assert train(PLAIN, faces, out)["test"] == plain[1]["test"]
     assert pd.read_csv(out/"history.csv")["wa"].tolist() == pd.read_csv(plain[0]/"history.csv")["wa"].tolist() and not [o for o in out.iterdir() if o.name.startswith(".")]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from psr_fer.data.custom import PICTURES, draw_splits, custom_dls, custom_layout, custom_table
+from psr_fer.data.custom import PICTURES, custom_dls, custom_layout, custom_table, draw_splits
 from psr_fer.data.table import DataError
 
 
@@ -275,9 +275,11 @@ def colours(root): # three classes that a plain eye tells apart
 
 
 @pytest.mark.parametrize("given", ["my faces", "my faces/list.csv"])
+@pytest.mark.slow
 def test_fine_tuning_from_the_shipped_weights(given, tmp_path, monkeypatch, capsys):
     "psr-fer train my-faces, one epoch; Predictor answers with the names of the folders."
     import sys
+
     from psr_fer.checkpoints import load_model
     from psr_fer.cli import main
     from psr_fer.predict import Predictor

@@ -12,6 +12,8 @@ from psr_fer.data.ferplus import ferplus_dls
 from psr_fer.learner import fuse_scores, tta_scores
 from psr_fer.metrics import judge
 
+pytestmark = pytest.mark.slow
+
 SETS = ["epochs=2", "base=[[24,1]]", "size=32", "sr=[1,4]", "sr_epochs=1", "views_n=2", "batch_size=16", "ema=0", "fusion=mean"]
 
 

@@ -2,7 +2,14 @@
 
 Modules are read as text, so nothing is imported and this file is quick.
 """
-import ast, io, json, os, re, subprocess, sys, tokenize
+import ast
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tokenize
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,6 +50,7 @@ def public(module): # name -> node, for what __all__ lists; an assignment stands
     return {o: found[o] for o in listed if o in found}
 
 
+@lru_cache(None)
 def comments(source):
     return {t.start[0]: t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT}
 
@@ -85,6 +93,23 @@ def problems(source, node):
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not ast.get_docstring(node): yield "no docstring"
     if isinstance(node, ast.FunctionDef): yield from unexplained(node, lines, said)
     elif isinstance(node, ast.ClassDef): yield from class_problems(node, lines, said)
+
+
+def untyped(node): # parameters of a public function, or of a class's public methods, that have no type; and returns
+    methods = [n for n in getattr(node, "body", ()) if isinstance(n, ast.FunctionDef)]
+    for f in [node] if isinstance(node, ast.FunctionDef) else [n for n in methods if n.name == "__init__" or not n.name.startswith("_") and not PROTOCOL.fullmatch(n.name)]:
+        yield from (f"{f.name}({o.arg})" for o in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs) if o.annotation is None and o.arg not in ("self", "cls"))
+        if f.returns is None and f.name != "__init__" and returns_something(f): yield f"{f.name} ->"
+
+
+def test_every_public_parameter_has_a_type():
+    missing = {f"{o} {k}": list(untyped(n)) for o in MODULES for k, n in public(o).items()}
+    assert not {k: v for k, v in missing.items() if v}
+
+
+@pytest.mark.parametrize("source,wanted", [("def f(a, b: int) -> int: return 1", ["f(a)"]), ("def f(a: int): return 1", ["f ->"]),
+    ("class A:\n    def __init__(self, x): pass\n    def g(self, y: int): pass\n    def _h(self, z): pass", ["__init__(x)"])])
+def test_untyped_finds_what_is_missing(source, wanted): assert list(untyped(ast.parse(source).body[0])) == wanted
 
 
 def test_every_public_name_is_documented():
@@ -174,6 +199,7 @@ def test_guides_link_to_files_that_are_there():
 @pytest.mark.parametrize("shell,typed,wanted", [
     ("bash", dict(COMP_WORDS="psr-fer tr", COMP_CWORD="1"), "train"), ("zsh", dict(_TYPER_COMPLETE_ARGS="psr-fer rep"), "reproduce"),
     ("fish", dict(_TYPER_COMPLETE_ARGS="psr-fer export --in", _TYPER_COMPLETE_FISH_ACTION="get-args"), "--int8")])
+@pytest.mark.slow
 def test_the_shell_completes_without_torch(shell, typed, wanted):
     env = dict(os.environ, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", PYTHONPATH=str(ROOT))
     def run(*args, **more):

@@ -20,10 +20,23 @@ from psr_fer import export
 from psr_fer.checkpoints import DEFAULT, load_model, save_model
 from psr_fer.cli import main
 from psr_fer.data.synthetic import draw_face
-from psr_fer.export import (METHODS, ExportModel, dataset_faces, export_int8, export_model, file_metadata, from_hub, metadata,
-                            push_to_hub, quantize, runner)
+from psr_fer.export import (
+    METHODS,
+    ExportModel,
+    dataset_faces,
+    export_int8,
+    export_model,
+    file_metadata,
+    from_hub,
+    metadata,
+    push_to_hub,
+    quantize,
+    runner,
+)
 from psr_fer.models.psr import PSR, Baseline
 from psr_fer.predict import Predictor
+
+pytestmark = pytest.mark.slow
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -101,7 +114,6 @@ TRAPS = dict( # adaptive pooling to 7 x 7 within VGG and to sides that do not di
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAPS)
 def test_export_model_traps(tmp_path, name):
     model = lively(TRAPS[name]())

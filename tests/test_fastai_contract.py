@@ -19,10 +19,12 @@ from fastai.vision.learner import vision_learner
 from PIL import Image
 from torch import nn
 
+from psr_fer.callbacks import Autocast
 from psr_fer.data.ferplus import ferplus_dls
 from psr_fer.emotions import EMOTIONS
 from psr_fer.learner import EMA, baseline_learner, psr_learner
-from psr_fer.callbacks import Autocast
+
+pytestmark = pytest.mark.slow
 
 RESULTS = {} # row -> {column: passed}
 

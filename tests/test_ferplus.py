@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from psr_fer.data.ferplus import FOLDERS, PROTOCOLS, USAGES, VOTES, ferplus_dls, ferplus_layout, ferplus_table, vote_labels
-from psr_fer.data.table import DataError, SPLITS, class_counts, label_prior
+from psr_fer.data.table import SPLITS, DataError, class_counts, label_prior
 from psr_fer.emotions import EMOTIONS, TABLE3, prior
 
 HEAD = ["Usage", "Image name", *VOTES]
@@ -217,6 +217,7 @@ def test_skip_bad_drops_and_counts(tmp_path):
 
 # --- the real thing ---
 @pytest.mark.data
+@pytest.mark.slow
 def test_table3_and_table2_exactly(ferplus_root):
     t = ferplus_table(ferplus_root)
     counts = class_counts(t)

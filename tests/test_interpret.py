@@ -17,11 +17,30 @@ from torch import nn
 from psr_fer.data.loaders import dls_from_table
 from psr_fer.data.table import finish_table
 from psr_fer.emotions import IMAGENET_STATS
-from psr_fer.interpret import (_map_layer, accuracy_by_reduced_size, attention_map, bootstrap_difference, bootstrap_metric,
-                               branch_predictions, branch_report, by_size, discrepancy,
-                               gains, mean_by_reduced_size, pixels, plot_attention, plot_cumulative,
-                               plot_discrepancy, plot_faces, plot_reduced_size, plot_stn, reduced_size_scores, right_by_reduced_size,
-                               shrink_faces, stn_effect)
+from psr_fer.interpret import (
+    _map_layer,
+    accuracy_by_reduced_size,
+    attention_map,
+    bootstrap_difference,
+    bootstrap_metric,
+    branch_predictions,
+    branch_report,
+    by_size,
+    discrepancy,
+    gains,
+    mean_by_reduced_size,
+    pixels,
+    plot_attention,
+    plot_cumulative,
+    plot_discrepancy,
+    plot_faces,
+    plot_reduced_size,
+    plot_stn,
+    reduced_size_scores,
+    right_by_reduced_size,
+    shrink_faces,
+    stn_effect,
+)
 from psr_fer.learner import tta_scores
 from psr_fer.metrics import judge
 from psr_fer.models.psr import PSR, AvgPool, Baseline, fold_bn

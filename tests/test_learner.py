@@ -54,6 +54,7 @@ def test_metrics_of_an_epoch_are_over_all_faces(learn, dls):
     torch.testing.assert_close(preds.sum(1), torch.ones(len(preds)), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_fastai_tools_work(learn, dls, faces, tmp_path):
     assert isinstance(learn, Learner)
     name, i, probs = learn.predict(next((faces/"FER2013Test").glob("*.png")))

@@ -135,9 +135,9 @@ def test_device_and_state():
 
 def test_with_fastai():
     "A Learner trains with branch scores, and get_preds returns probabilities and decoded classes."
+    import fastai.callback.progress  # noqa: F401 - no_bar
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
-    import fastai.callback.progress # noqa: F401 - no_bar
 
     class Net(torch.nn.Module):
         def __init__(self): super().__init__(); self.f = torch.nn.Linear(4, 6)

@@ -10,6 +10,7 @@ from psr_fer.runs import find_learning_rate
 SETS = ["size=32", "sr=[1,4]", "sr_epochs=0", "batch_size=16", "base=[]", "precision=float32"]
 
 
+@pytest.mark.slow
 def test_lr_find_suggests_a_rate_per_block(faces, tmp_path):
     said, recipe = [], get_recipe("synthetic-demo", SETS + ['rates={"low": 0.002}'])
     found = find_learning_rate(recipe, faces, tmp_path/"out", num_it=12, say=said.append, labels="label.csv")

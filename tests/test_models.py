@@ -235,8 +235,9 @@ def test_training_normalises_branch_by_branch():
 
 def test_fusion_weights_are_fitted_on_validation_faces():
     "The maximum likelihood of scipy's optimiser, and at least that of the best branch."
-    from psr_fer.models.psr import fit_fusion
     from scipy.optimize import minimize
+
+    from psr_fer.models.psr import fit_fusion
     torch.manual_seed(3)
     y = torch.randint(8, (200,))
     z = torch.stack([k*F.one_hot(y, 8) + torch.randn(200, 8) for k in (.5, 2., 1.5)], 1)
@@ -400,6 +401,7 @@ def test_no_graph_breaks():
     with torch.no_grad(): assert_close(torch.compile(m, fullgraph=True, backend="eager")(x), m(x))
 
 
+@pytest.mark.slow
 def test_smaller_images_are_checked_outside_the_graph():
     m, x = small().eval(), torch.randn(2, 3, 40, 40)
     f = torch.compile(m, backend="eager")

@@ -1,5 +1,10 @@
 """The notebooks: export and clean change nothing, stored outputs are harmless."""
-import json, os, re, shutil, subprocess, sys
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,12 @@
 """Packaging: every fact of the metadata stands once, what is built is complete, and set-up is repeatable."""
-import ast, os, re, shutil, subprocess, sys, tarfile, zipfile
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
 from configparser import ConfigParser
 from email.parser import Parser
 from pathlib import Path
@@ -10,8 +17,10 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-try: import tomllib
-except ImportError: import tomli as tomllib
+try:
+    import tomllib
+except ImportError:
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("settings.ini", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "constraints.txt")
@@ -115,6 +124,7 @@ def python(code, *args): # run code in a new process, from elsewhere, on this ch
     return subprocess.run([sys.executable, "-W", "ignore", "-c", code, *args], capture_output=True, text=True, env=env, cwd=ROOT/"tests")
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_a_word():
     assert len(modules()) > 15
     r = python("import sys, importlib\nfor o in sys.argv[1:]: importlib.import_module(o)", *modules())
@@ -152,6 +162,7 @@ def package_files():
     return {o.relative_to(ROOT).as_posix() for o in there if not o.name.startswith(".")}
 
 
+@pytest.mark.slow
 def test_sdist_and_wheel_hold_the_package_and_its_data(built):
     sdist, wheel = built
     in_sdist = {o.split("/", 1)[1] for o in tarfile.open(sdist).getnames() if "/" in o}
@@ -199,3 +210,8 @@ def test_ci_calls_the_test_command_of_the_readme():
     assert len(commands) == 3
     assert os.access(ROOT/".ci"/"run", os.X_OK)
     assert text(".ci/run").splitlines()[-1] == commands[-1]
+
+
+def test_ruff_finds_nothing():
+    r = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", ROOT], capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout

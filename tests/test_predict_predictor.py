@@ -20,15 +20,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import psr_fer
+from psr_fer import predict as P
 from psr_fer.checkpoints import save_model
 from psr_fer.data.ferplus import ferplus_dls
 from psr_fer.data.synthetic import draw_face
 from psr_fer.emotions import EMOTIONS
 from psr_fer.models.psr import PSR, Baseline
-from psr_fer import predict as P
-from psr_fer.predict import backends, command
+from psr_fer.predict import Predictor, annotate_faces, backends, command, open_image, predict_paths
 from psr_fer.predict import predictor as predictor_module
-from psr_fer.predict import Predictor, annotate_faces, open_image, predict_paths
 
 cv2 = pytest.importorskip("cv2")
 CLASSES = EMOTIONS[::-1] # not the usual order: names must follow the weights
@@ -133,6 +132,7 @@ def test_predict_alone_and_in_a_batch_the_same(predictor, run):
 
 
 @pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.slow
 def test_crop_goes_the_way_of_training(faces, tmp_path, grey):
     root = faces
     if grey: # FER+ is grey, and the weights know it
@@ -164,6 +164,7 @@ def test_predictor_missing_weights(tmp_path, monkeypatch):
     assert Predictor(device="cpu").temperature == 1
 
 
+@pytest.mark.slow
 def test_predict_imports_only_what_it_needs(face, tmp_path): # together they take longer to import than torch
     face.save(tmp_path/"face.png")
     code = """import sys, torch

@@ -1,11 +1,15 @@
 "RAF-DB: every layout, folds, and what is wrong with broken copies."
-import shutil, sys
-import pandas as pd, pytest
+import shutil
+import sys
+
+import makers as m
+import pandas as pd
+import pytest
 from PIL import Image
+
 from psr_fer.data.rafdb import by_counts, code_names, face_id, is_rafdb, rafdb_dls, rafdb_layout, rafdb_table
 from psr_fer.data.table import DataError, class_counts
 from psr_fer.emotions import EMOTIONS7, ORDERS, TABLE3
-import makers as m
 
 SMALL = m.few(EMOTIONS7)
 FROM_ZERO = {o: i - 1 for o,i in m.RAFDB_CODE.items()} # one way to count from 0 ...
@@ -31,6 +35,7 @@ FULL = {
 }
 
 @pytest.mark.parametrize("layout", FULL)
+@pytest.mark.slow
 def test_official_counts(layout, tmp_path):
     make, options, how = FULL[layout]
     root = make(tmp_path, **options)
@@ -71,6 +76,7 @@ def test_variants(layout, tmp_path):
     assert counts_of(t) == SMALL and t["width"].gt(0).all() and is_rafdb(tmp_path)
 
 @pytest.mark.parametrize("named", [True, False])
+@pytest.mark.slow
 def test_parquet(named, tmp_path):
     pytest.importorskip("pyarrow")
     root = m.rafdb_parquet(tmp_path, m.RAFDB if named else SMALL, named)

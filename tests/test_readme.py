@@ -50,6 +50,7 @@ def test_stored_tables_are_those_of_the_records(name):
     assert checked
 
 
+@pytest.mark.slow
 def test_results_page_is_that_of_the_records():
     assert (ROOT/"results"/"README.md").read_text(encoding="utf-8") == results_markdown(ROOT/"results"), "psr_fer.reproduce.report.render_results('results') writes it anew"
 

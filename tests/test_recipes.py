@@ -98,6 +98,7 @@ def test_changed_fields_are_no_longer_the_papers():
     assert differences(recipe) == dict(lr=(.002, .001)) and differences(RECIPES["ferplus-paper-vgg16"]) == {}
 
 
+@pytest.mark.slow
 def test_recipes_command_needs_no_torch():
     code = "import sys; from psr_fer.cli import app; app(sys.argv[1:], standalone_mode=False); print('torch' in sys.modules)"
     def run(*args): return subprocess.run([sys.executable, "-c", code, "recipes", *args], capture_output=True, text=True).stdout
@@ -108,6 +109,7 @@ def test_recipes_command_needs_no_torch():
 
 def test_balanced_sampling_and_mixup_reach_the_training(faces):
     from fastai.callback.mixup import MixUp
+
     from psr_fer.data.ferplus import ferplus_table
     from psr_fer.runs import Run, recipe_learner
     recipe = get_recipe("synthetic-demo", ["balanced=true", "mixup=0.4", "size=32", "batch_size=16", "ema=0", "precision=float32"])

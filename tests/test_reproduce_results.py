@@ -15,7 +15,16 @@ from psr_fer.recipes import change, changes_of, run_file
 from psr_fer.reproduce import reproduce
 from psr_fer.reproduce.paper import EXPERIMENTS, NAMES, Claim, configuration_recipe
 from psr_fer.reproduce.report import parts_of_results, plot_cut, plot_numbers, render_results, size_change_table
-from psr_fer.reproduce.results import all_sections, check_claims, compare_runs, left_over, read_numbers, read_results, read_size_change, section
+from psr_fer.reproduce.results import (
+    all_sections,
+    check_claims,
+    compare_runs,
+    left_over,
+    read_numbers,
+    read_results,
+    read_size_change,
+    section,
+)
 from psr_fer.reproduce.run import figure_numbers, plan, run_experiments
 from psr_fer.runs import RunRecord
 
@@ -242,8 +251,9 @@ def test_reproduce_change_of_size_in_mid_training(faces, tmp_path):
 
 
 def test_reproduce_dry_run_names_sizes_and_hours(tmp_path, faces, monkeypatch):
-    import psr_fer.reproduce.run as run
     from makers import RAFDB, rafdb_list
+
+    import psr_fer.reproduce.run as run
     monkeypatch.setattr(run, "_step_seconds", lambda *args: .01)
     rafdb = rafdb_list(tmp_path/"raf", {s: dict.fromkeys(c, 6) for s, c in RAFDB.items()})
     said = []

@@ -1,8 +1,13 @@
 """The drawn faces: reproducible, well-formed, spread as they say, and posed as they say."""
-import csv, json, subprocess, sys
+import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
+import numpy as np
+import pandas as pd
+import pytest
 from PIL import Image
 
 from psr_fer.data import synthetic as S
@@ -266,6 +271,7 @@ def test_bad_faces_are_refused(bad, word):
     with pytest.raises(ValueError, match=word): S.draw_face(**bad)
 
 
+@pytest.mark.slow
 def test_drawing_needs_no_torch():
     code = "import sys; from psr_fer.data.synthetic import draw_face; draw_face(size=32); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0

@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 
 from psr_fer.calibration import ENOUGH, ece_beside, fit_temperature
-from psr_fer.checkpoints import load_model, save_model, atomic_write
-from psr_fer.export import export_model
+from psr_fer.checkpoints import atomic_write, load_model, save_model
 from psr_fer.data.loaders import dls_from_table
+from psr_fer.export import export_model
 from psr_fer.interpret import REDUCED_SIZES, accuracy_by_reduced_size
 from psr_fer.learner import fuse_scores, tta_scores
 from psr_fer.metrics import judge

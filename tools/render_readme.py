@@ -1,11 +1,16 @@
 """Run nbs/index.ipynb and the pages that show results, keep what they show, and write README.md from the index:
 python tools/render_readme.py [--no-run]"""
-import base64, io, posixpath, re, subprocess, sys
+import base64
+import io
+import posixpath
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
-from PIL import Image
 from nbconvert import MarkdownExporter
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 INDEX = ROOT/"nbs"/"index.ipynb"

@@ -5,8 +5,14 @@
 
 A second call skips what has a record and resumes what was stopped. --minutes starts no training after that time.
 """
-import argparse, json, shutil, subprocess, sys, time
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+
 import numpy as np
 
 ARMS = dict(A=["ferplus-sizes-baseline"], B=["ferplus-sizes"], C=["ferplus-sizes-baseline", "--set", "size=160"],

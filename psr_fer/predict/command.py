@@ -47,8 +47,14 @@ def faces_table(pictures:list, # of `Picture`
     console.print(table)
     return "\n".join(o.rstrip() for o in console.file.getvalue().splitlines())
 
-def check_request(paths:list, weights:str|Path|None=None, out:str|Path|None=None, draw:str|Path|None=None, video:bool=False,
-                  allow_urls:bool=False)->None: # raises for a request of `predict_paths` that cannot work
+def check_request(paths:list, # files, folders, videos, URLs
+                  weights:str|Path|None=None, # as in `predict_paths`
+                  out:str|Path|None=None, # as in `predict_paths`
+                  draw:str|Path|None=None, # as in `predict_paths`
+                  video:bool=False, # as in `predict_paths`
+                  allow_urls:bool=False # as in `predict_paths`
+                 )->None:
+    "Raise for a request of `predict_paths` that cannot work."
     if out: check_out(out)
     if draw: check_writable(draw)
     if weights is not None and Path(weights).suffix != ".onnx": checkpoint_files(weights)

@@ -168,7 +168,10 @@ class Predictor:
 TABLES = (".csv", ".json", ".parquet") # formats of results
 COLUMNS = ("source", "time", "left", "top", "right", "bottom", "label", "note") # then one per class
 
-def utf8(source): return source and source.encode("utf-8", "backslashreplace").decode() # file names may hold any bytes
+def utf8(source:str|None # file name, which may hold any bytes
+        )->str|None: # what can be written anywhere
+    "A file name in valid UTF-8."
+    return source and source.encode("utf-8", "backslashreplace").decode()
 
 def _record(p): # for JSON
     keep = dict(source=utf8(p.source), time=p.time, size=p.size, faces=[], error=p.error, note=p.note)
