@@ -34,13 +34,19 @@ def data(ferplus, out, how, share):
     return dest
 
 
-def keep(run, records, name):
+def test_sizes(root):
+    "Original size of each test face, pixels."
+    from psr_fer.data.datasets import read_dataset
+    return read_dataset("ferplus", root).split("test").df["width"].to_numpy()
+
+
+def keep(run, records, name, sizes):
     "Put the record of a run into a folder, with the predictions of each branch and of mean fusion."
     from psr_fer.interpret import branch_predictions
     from psr_fer.runs import CompletedRun
     r = CompletedRun(run)
     r.record.predictions = dict(targets=r.targets.astype(np.uint8), **{k: v.numpy().astype(np.uint8) for k, v in branch_predictions(r.model, r.scores).items()},
-                                mean=r.scores.softmax(-1).mean(1).argmax(1).numpy().astype(np.uint8))
+                                sizes=sizes.astype(np.uint8), mean=r.scores.softmax(-1).mean(1).argmax(1).numpy().astype(np.uint8))
     records.mkdir(parents=True, exist_ok=True)
     r.record.save(records/f"{name}.json")
 
@@ -55,7 +61,7 @@ def run(arm, how, lr, seed, a):
         command = ["train", *ARMS[arm], *sr, "--set", f"lr={lr}", "--set", "precision=float32", "--data", data(a.ferplus, a.out, how, a.train_share), "--seed", seed, "--out", folder]
         print(time.strftime("%H:%M"), name, flush=True)
         if psr_fer(*command, log=a.out/f"{name}.txt"): return print("failed:", name, flush=True)
-        keep(folder, a.results, name)
+        keep(folder, a.results, name, test_sizes(data(a.ferplus, a.out, how, a.train_share)))
     r = json.loads(record.read_text())
     print(time.strftime("%H:%M"), name, f"valid {r['valid']['wa']:.4f}", flush=True)
     return r
