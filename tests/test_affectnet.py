@@ -273,6 +273,7 @@ def first_not_neutral(d): return next(i for i,o in enumerate((d/LIST).read_text(
 def edit_all(file, keep): file.write_text("\n".join(o for o in file.read_text().splitlines() if keep(o)) + "\n")
 def move(d): f = next((d/"train/0").iterdir()); f.rename(d/"train/1"/f.name)
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken(kind, tmp_path):
     make, break_it, message, dropped = BROKEN[kind]

@@ -44,6 +44,7 @@ def models(tmp_path_factory): # untrained: what comes out is wrong, but always t
 def face(): return draw_face("anger", size=120, seed=1)
 
 
+@pytest.mark.slow
 def test_at_sizes_largest_is_the_whole_face(models, face):
     seen = A.predict_upload(models, face, crop=True)
     sizes = A.curve_sizes(models)
@@ -216,6 +217,7 @@ def images(tmp_path_factory):
 def overflow(page): return page.evaluate("document.documentElement.scrollWidth") - page.viewport_size["width"]
 
 
+@pytest.mark.slow
 def test_page_shows_boxes_bars_curve_and_cards(page, images):
     assert "No image yet" in page.locator("#marked").inner_text() and not page.locator("#results").is_visible()
     give(page, images/"one.jpg", "1 face found")
@@ -386,6 +388,7 @@ def test_run_app_port_taken_meanwhile(models, monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights,bundled,used", [(None, True, ["PSR", "baseline"]), (None, False, ["PSR"]), ("own", True, ["PSR"])])
 def test_run_app_compares_bundled_weights(monkeypatch, tmp_path, weights, bundled, used):
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")

@@ -152,6 +152,7 @@ def test_own_batch_transforms_replace_the_augmentation(colour):
     assert_close(tensor(dls.one_batch()[0]), torch.full((4, 3, 16, 16), -1.))  # (0 - .5)/.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True])
 def test_plain_vision_learner_finds_its_loss(colour, soft):
     dls = dls_from_table(colour, size=32, bs=4, soft=soft, augment=None, device="cpu")
@@ -274,6 +275,7 @@ def cheap(cache):
     return cache
 
 
+@pytest.mark.slow
 def test_a_large_cache_goes_to_a_file_that_is_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     small, large = [cheap(PixelCache(rows_of(10), "", 10, limit=o)) for o in (3000, 2999)]  # bytes of the ten faces: 3,000
@@ -299,6 +301,7 @@ def test_one_large_cache_at_a_time(tmp_path, monkeypatch):
     assert kept.pixels is not None  # a folder that the user names stays
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_before_it_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(loaders.shutil, "disk_usage", lambda o: type("Usage", (), dict(free=10**9))())
     with pytest.raises(ValueError, match="need 30.0 GB and .* has 1.0 GB free; name another folder with cache="):
@@ -309,6 +312,7 @@ def resident(): # MiB of this process: its own memory and the pages of files
     return next(int(o.split()[1])/1024 for o in open("/proc/self/status") if o.startswith("VmRSS"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
 def test_memory_of_a_large_data_set_stays_below_the_limit(tmp_path, monkeypatch):
     "A fortieth of AffectNet at 100 px, twice, at a limit of a fortieth: 210 MiB of pixels pass through 39 MiB."

@@ -31,6 +31,7 @@ COMMANDS = ("demo", "data", "train", "draw", "evaluate", "train-sr", "reproduce"
 SAY_TORCH = "print('TORCH' if 'torch' in sys.modules else 'LIGHT')"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", [(), ("--help",), *[(*o.split(), "--help") for o in COMMANDS]])
 def test_help_needs_no_torch(args):
     code = f"""
@@ -58,6 +59,7 @@ PREDICT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args,words", PREDICT)
 def test_a_request_that_cannot_work_needs_no_torch(args, words, tmp_path):
     code = f"import sys; from psr_fer.cli import main\ntry: main()\nfinally: {SAY_TORCH}"
@@ -103,6 +105,7 @@ def test_the_installed_command(tmp_path):
     assert r.returncode == 2 and r.stderr.count("\n") <= 4 and "there is no such folder" in r.stderr and "Traceback" not in r.stderr
 
 
+@pytest.mark.slow
 def test_data_reads_counts_and_draws(psr_fer, faces, tmp_path):
     code, out, _ = psr_fer("data", faces, "--labels", "label.csv")
     assert code == 0 and "FER+: picture folders with label.csv" in out and "Table 3:" in out and "Table 2:" in out
@@ -123,6 +126,7 @@ def test_benchmarks_print_a_table(faces, script, args):
     assert r.returncode == 0 and (r.stdout.count("ms/image") == 6 if script == "model" else "ratio" in r.stdout), r.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_generate_makes_a_data_set_once_and_draw_is_its_old_name(psr_fer, tmp_path):
     code, out, _ = psr_fer("generate", "made", "--faces", 30, "--splits", "0.4,0.3,0.3", "--seed", 2)
     assert code == 0 and out.startswith("made: ") and len(ferplus_table(tmp_path/"made", "label.csv")) == 30

@@ -233,6 +233,7 @@ def test_bootstrap_needs_one_answer_per_face(a, b, words):
     with pytest.raises(ValueError, match=words): bootstrap_difference(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric,sk", [("wa", skm.accuracy_score),
     ("ua", lambda t,p: skm.recall_score(t, p, labels=np.unique(t), average="macro", zero_division=0)),
                                        ("macro_f1", lambda t,p: skm.f1_score(t, p, average="macro", zero_division=0))])
@@ -316,6 +317,7 @@ def linear_toy(): # a baseline whose Grad-CAM has a closed form
     return m
 
 
+@pytest.mark.slow
 def test_attention_of_a_linear_network_in_closed_form():
     m, x = linear_toy(), batch(4)
     f, w = m.shared(x).detach(), m.head.weight.detach()

@@ -45,6 +45,7 @@ def test_a_learner_that_was_never_trained_can_be_judged(dls):
     assert preds.shape == (len(dls[2].dataset), len(dls.vocab)) and fresh.opt is None
 
 
+@pytest.mark.slow
 def test_metrics_of_an_epoch_are_over_all_faces(learn, dls):
     loss, wa, ua, f1 = learn.validate()
     preds, y = learn.get_preds(dl=dls.valid)
@@ -69,6 +70,7 @@ def test_fastai_tools_work(learn, dls, faces, tmp_path):
     dls.show_batch(max_n=2)
 
 
+@pytest.mark.slow
 def test_results_and_metrics_of_a_split_with_votes(learn, dls):
     import matplotlib.pyplot as plt
     y = dls.train.one_batch()[1]
@@ -96,6 +98,7 @@ def test_validation_loss_of_the_pyramid_is_the_fused_likelihood(learn, dls):
     torch.testing.assert_close(got, -out[torch.arange(len(y)), y].mean(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_fit_fusion_makes_validation_faces_more_likely(dls):
     torch.manual_seed(0)
     learn = psr_learner(dls, "vgg8_bn", pos=2, model_args=SMALL)

@@ -56,6 +56,7 @@ def plain_scores(m, x):
     return torch.stack([m.head(m.pool(m.shared(low(im)))) for low, im in zip(m.low, m.images(x), strict=True)], 1)
 
 
+@pytest.mark.slow
 def test_forward_backward(net, x64):
     net.train(); net.zero_grad()
     scores = net(x64)
@@ -65,6 +66,7 @@ def test_forward_backward(net, x64):
     net.zero_grad(set_to_none=True)
 
 
+@pytest.mark.slow
 def test_eval_is_branch_by_branch(net, x64):
     net.eval()
     with torch.no_grad():
@@ -74,6 +76,7 @@ def test_eval_is_branch_by_branch(net, x64):
         assert_close(net.branches(x64[:1]), scores[:1], atol=1e-4, rtol=1e-4)  # whoever else is in the batch
 
 
+@pytest.mark.slow
 def test_low_copies_separate_high_layers_shared(net, x64):
     net.eval()
     with torch.no_grad():
@@ -89,6 +92,7 @@ def test_low_copies_separate_high_layers_shared(net, x64):
         assert_close(net.branches(x64), before)
 
 
+@pytest.mark.slow
 def test_fold_bn(net, x64):
     with torch.no_grad():
         net.eval(); folded = fold_bn(net)
@@ -97,6 +101,7 @@ def test_fold_bn(net, x64):
     if n_bn(net): assert n_bn(folded) < n_bn(net)
 
 
+@pytest.mark.slow
 def test_pickling(net, x64):
     "The whole network survives `torch.save`, as `Learner.export` does it."
     with torch.no_grad():
@@ -115,6 +120,7 @@ def test_config_rebuilds(kw):
     with torch.no_grad(): assert_close(again.eval()(x), m(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch,total", [("vgg11_bn", 8), ("vgg8_bn", 7), ("resnet18", 20)])
 def test_every_position(arch, total):
     "Each `pos` gives the whole network back; the cut never lies behind what was asked for and never moves back."
@@ -132,11 +138,13 @@ def test_every_position(arch, total):
     with pytest.raises(ValueError, match=f"from 0 to {total}"): cut_network(net, total + 1, method, arch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224", "no_such_net"])
 def test_networks_without_a_map(arch):
     with pytest.raises(ValueError, match=arch): PSR(arch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch,side", [("vgg16_bn", 64), ("vgg11_bn", 64), ("vgg8_bn", 18)])
 def test_smallest_size_is_the_smallest(arch, side):
     words = f"smallest image that works has {max(side, 16)} pixels" if side > 18 else "18 pixels"
@@ -170,6 +178,7 @@ def test_stn_keeps_its_precision_under_autocast():
     assert y.dtype == torch.float32; assert_close(y, m(x))
 
 
+@pytest.mark.slow
 def test_stn_learns_from_original_branch_only_unless_asked():
     for lowres_grad in (False, True):
         m = small(lowres_grad=lowres_grad)
@@ -180,6 +189,7 @@ def test_stn_learns_from_original_branch_only_unless_asked():
 
 # --- sizes, steps
 
+@pytest.mark.slow
 @pytest.mark.parametrize("h,w,kstep,step", [
     (96, 96, 1, 2), (100, 100, 2, 2), (97, 64, 1, 2), (96, 96, 1, 1.5), (96, 96, 2, 1.44), (80, 60, 2, 1.5),
     (64, 64, 1, 4), (60, 60, 1, 3)])
@@ -289,6 +299,7 @@ def test_load_base_across_cuts_and_class_orders():
     with pytest.raises(ValueError, match="no tensors"): m.load_base({"fc.weight": torch.zeros(1)})
 
 
+@pytest.mark.slow
 def test_pretrained_from_a_file(tmp_path):
     net, _ = base_network("resnet18")
     torch.save({"state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path/"r18.pt")
@@ -298,6 +309,7 @@ def test_pretrained_from_a_file(tmp_path):
     with pytest.raises(ValueError, match="does not fit 'vgg8_bn'"): PSR("vgg8_bn", size=48, pretrained=tmp_path/"r18.pt", **SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("i,convolutions,side", [(0, 49, 224), (1, 64, 240), (2, 64, 260)])
 def test_imagenet_extra_equals_its_own_network(i, convolutions, side):
     "Features of an image are those of the network that the packaged weights were made for; its padding is fixed for one size."
@@ -396,6 +408,7 @@ def test_train_sr_learns_and_repeats():
 
 # --- what PyTorch does with the network
 
+@pytest.mark.slow
 def test_no_graph_breaks():
     m, x = small().eval(), torch.randn(2, 3, 48, 48)
     with torch.no_grad(): assert_close(torch.compile(m, fullgraph=True, backend="eager")(x), m(x))
@@ -409,6 +422,7 @@ def test_smaller_images_are_checked_outside_the_graph():
     with torch.no_grad(), pytest.raises(ValueError, match="6x6 pixels is too small"): f(x[..., :6, :6])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kw", [dict(), dict(kstep=2, size=96), dict(step=1.5, stn=False)])
 def test_export_for_any_batch(kw):
     m = small(**kw).eval(); s = m.size[0]

@@ -172,6 +172,7 @@ def test_sdist_and_wheel_hold_the_package_and_its_data(built):
     assert in_wheel == package_files()
 
 
+@pytest.mark.slow
 def test_wheel_says_what_settings_ini_says(built, ini, toml):
     z = zipfile.ZipFile(built[1])
     info = next(o.split("/")[0] for o in z.namelist() if ".dist-info/" in o)

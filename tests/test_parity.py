@@ -66,6 +66,7 @@ def test_other_cases(seed, size, n_classes, kstep, cut):
     for a, b in zip(got["sr"], want["sr"], strict=True): assert_close(a, b, **CLOSE)
 
 
+@pytest.mark.slow
 def test_wrappers_and_prefixes(golden, tmp_path):
     case, sd, x, want = golden
     torch.save({"model": {f"module.{k}": v for k, v in sd.items()}, "opt": {}}, tmp_path/"final.w")
@@ -83,6 +84,7 @@ def test_damaged_state_dicts(golden):
     with pytest.raises(ValueError, match="no 'pyramid_group'"): from_authors({}, case["size"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body,head", [("0.0.", "1."), ("0.", "1."), ("features.", "classifier.")])
 def test_plain_network(body, head):
     sd = authors.fill(authors.plain_names(7, body, head), 3)

@@ -23,6 +23,7 @@ def test_haar_several_faces_largest_first():
         assert r - left == b - t and x - .1*s <= left < r <= x + 1.1*s and 10 <= t < b <= 230 and r - left > .5*s
 
 
+@pytest.mark.slow
 def test_haar_photograph():
     with cbook.get_sample_data("grace_hopper.jpg") as f: im = Image.open(f).convert("RGB")
     [hopper] = boxes_of(im)

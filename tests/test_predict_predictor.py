@@ -289,6 +289,7 @@ def test_predictor_own_detector(run, face):
     assert Predictor(run, detector=detector, device="cpu", margin=.5).predict(face)[0].box == (0,10,60,70)
 
 
+@pytest.mark.slow
 def test_predictor_margin_of_the_weights(tmp_path, face):
     save_model(network(), tmp_path/"model.safetensors", classes=CLASSES, margin=.5)
     assert Predictor(tmp_path, device="cpu").margin == .5 and Predictor(tmp_path, device="cpu", margin=.1).margin == .1
@@ -480,6 +481,7 @@ def test_save_results_branch_columns(predictor, photos, tmp_path, face):
     assert f"each branch alone agrees with the result: {', '.join(f'{k} {v}' for k,v in agree.items())} of 3 faces" in lines
 
 
+@pytest.mark.slow
 def test_predict_paths_one_line_per_broken_image(predictor, face, tmp_path, recwarn):
     d = tmp_path/"photos"; d.mkdir()
     face.save(d/"good.png"); face.save(d/"cut.jpg", quality=95); (d/"cut.jpg").write_bytes((d/"cut.jpg").read_bytes()[:-600])

@@ -251,6 +251,7 @@ BROKEN = {
     "a face box of three numbers": (r"train_00001_boundingbox.txt does not hold four numbers\.", 1),
 }
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken_release(kind, tmp_path):
     root = m.rafdb_list(tmp_path, SMALL)
@@ -307,6 +308,7 @@ def swap(d, file, i, new=None):
     lines = (d/file).read_text().splitlines(); lines[i] = new or lines[i][:-1] + "9"; (d/file).write_text("\n".join(lines))
 def append(d, file, line): (d/file).write_text((d/file).read_text() + line + "\n")
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_broken_folders(kind, tmp_path):
     root = m.rafdb_folders(tmp_path, SMALL, csvs=kind.startswith(("csv","an empty")))

@@ -22,6 +22,7 @@ def fits(model, state): # names and shapes, both ways, but for buffers that a ch
     return mine == theirs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name,size,n_classes,parameters", [("ferplus-authors", 96, 8, 20_231_979), ("rafdb-authors", 100, 7, 20_244_586)])
 def test_authors_checkpoint_fits_their_recipe(name, size, n_classes, parameters):
     recipe = RECIPES[name]
@@ -35,6 +36,7 @@ def test_authors_checkpoint_fits_their_recipe(name, size, n_classes, parameters)
     with torch.no_grad(): torch.testing.assert_close(ours.eval()(x), theirs(x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_authors_start_fits_its_recipe():
     recipe = RECIPES["ferplus-authors-start"]
     theirs = from_authors(authors.fill(authors.plain_names(8), 3), 144)
@@ -58,6 +60,7 @@ def test_paper_sizes_rates_and_losses():
     assert not any(isinstance(o, torch.nn.BatchNorm2d) for o in meta(RECIPES["ferplus-paper"], 8).modules())
 
 
+@pytest.mark.slow
 def test_kstep_2_has_a_recipe_that_works():
     recipe = RECIPES["ferplus-paper-kstep2"]
     assert (recipe.kstep, recipe.size) == (2, 128)
@@ -66,6 +69,7 @@ def test_kstep_2_has_a_recipe_that_works():
     with pytest.raises(ValueError, match="smallest branch has 24. The smallest size that works is 128"): check_sizes(replace(recipe, size=96))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_feasible_and_tells_its_sources(name):
     check_sizes(RECIPES[name])
@@ -73,6 +77,7 @@ def test_every_recipe_is_feasible_and_tells_its_sources(name):
     assert set(told) == {o.name for o in fields(Recipe)} - {"name", "source"} and all(told.values())
 
 
+@pytest.mark.slow
 def test_sizes_are_checked_before_anything_is_trained(faces, tmp_path):
     recipe = get_recipe("rafdb-paper", ["size=50", "weights=none", "sr_weights=none"]) # Fig. 11's 50 px
     with pytest.raises(ValueError, match="50 pixels are too small for vgg16, which needs 32; its smallest branch has 25"):
@@ -81,11 +86,13 @@ def test_sizes_are_checked_before_anything_is_trained(faces, tmp_path):
     assert not (tmp_path/"run").exists()
 
 
+@pytest.mark.slow
 def test_a_recipe_that_starts_from_another_says_so(faces, tmp_path):
     with pytest.raises(ValueError, match="starts from a finished run of ferplus-authors-start"):
         train_run("rafdb-authors", faces, tmp_path/"run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sets,changed", [(["head=paper"], "head"), (["pool=avg"], "pool"), (["sr_range=authors"], "sr_range"), (["lowres_grad=true"], "lowres_grad")])
 def test_block_options_reach_the_network(sets, changed):
     recipe = get_recipe("synthetic-demo", sets)
@@ -107,6 +114,7 @@ def test_recipes_command_needs_no_torch():
     for o in ("pos", "7", "convolutions", "authors' code", "Differs from the paper's recipe"): assert o in one
 
 
+@pytest.mark.slow
 def test_balanced_sampling_and_mixup_reach_the_training(faces):
     from fastai.callback.mixup import MixUp
 

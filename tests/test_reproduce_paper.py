@@ -75,6 +75,7 @@ def test_every_configuration_has_a_recipe(dataset, preset):
             if j.configuration.model == "psr": assert getattr(j.recipe, k) == v
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset,preset,names,sizes", [
     ("rafdb", "paper", ["fig11"], (64, 100, 150, 64)),  # half of 50 is less than the 32 px that VGG16 needs
     ("rafdb", "paper", ["fig2"], (50, 100, 150, 50)), ("ferplus", "paper", ["fig2"], (48, 96, 192, 48)),
@@ -87,6 +88,7 @@ def test_change_of_size_takes_what_a_branch_needs(dataset, preset, names, sizes)
         assert min(change_sizes(dataset, preset, [change(recipes["psr"], kstep=2)])) == 128
 
 
+@pytest.mark.slow
 def test_the_estimate_is_of_this_machine(monkeypatch):
     import psr_fer.reproduce.run as run
     timed = []

@@ -62,6 +62,7 @@ class Balanced(HTMLParser):
         if tag not in self.OPTIONAL: assert self.stack.pop() == tag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["one", "both", "local"])
 def test_page_is_valid_and_needs_nothing_else(which, request):
     text, parser = request.getfixturevalue(which), Balanced()
@@ -104,6 +105,7 @@ def test_report_escapes_names_and_shows_no_path(runs, faces, one, both, local):
     for text in (one, both, local): assert str(runs[0].parent) not in text and str(faces) not in text and "FER2013Test/" not in text
 
 
+@pytest.mark.slow
 def test_report_long_names_get_numbers_in_figures(runs, tmp_path):
     for n in (1, 2): shutil.copytree(runs[1], tmp_path/("x"*40 + str(n)))
     text = report(sorted(tmp_path.iterdir()), tmp_path/"long.html").read_text(encoding="utf-8")
@@ -150,6 +152,7 @@ def psr_fer(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_command_same_page_and_replaces_only_a_report(psr_fer, runs, tmp_path, both):
     out = tmp_path/"page.html"
     assert psr_fer("report", *runs, "--out", out)[0] == 0 and headings(out.read_text(encoding="utf-8")) == headings(both)
@@ -168,6 +171,7 @@ def test_command_unfinished_run(psr_fer, runs, tmp_path, missing):
     assert code == 2 and f"is not a finished run ({missing} missing)" in err and not (tmp_path/"run"/"report.html").exists()
 
 
+@pytest.mark.slow
 def test_command_one_run_in_its_folder_and_results(psr_fer, runs, tmp_path):
     shutil.copytree(runs[1], tmp_path/"run")
     assert psr_fer("report", tmp_path/"run")[0] == 0 and (tmp_path/"run"/"report.html").exists()
@@ -175,6 +179,7 @@ def test_command_one_run_in_its_folder_and_results(psr_fer, runs, tmp_path):
     assert psr_fer("report", tmp_path/"results")[0] == 0 and "<h1>Results</h1>" in (tmp_path/"results"/"report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_command_other_data_set(psr_fer, runs, tmp_path):
     from psr_fer.data.synthetic import synthetic_faces
     synthetic_faces(tmp_path/"other", 64, seed=9)

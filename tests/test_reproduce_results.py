@@ -100,6 +100,7 @@ def test_row_mean_beside_the_papers_mean_and_maximum():
     assert other.labels == "TTA of 8" and other.weights == "base network: imagenet; super-resolution: published" and other.ours_text() == "not run" and other.commands == ("psr-fer reproduce table4 --data DATA --recipe paper",)
 
 
+@pytest.mark.slow
 def test_sections_records_only_where_they_belong():
     records = read_results(RESULTS)
     sections = all_sections(records)
@@ -183,6 +184,7 @@ def test_results_page_has_a_part_for_everything(tmp_path):
 BROKEN = ["", "{", "[]", "null", "3", '"x"', "["*100_000, '{"recipe": 1}', '{"recipe": [1], "seed": {}}', '{"name": "left-pad", "version": "1.0.0"}', "\xff\xfe{"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x__s0.json", "table2-ferplus.json", "fig1-ferplus.json", "fig4-ferplus.json", "fig7-synthetic.json", "reduced-ferplus.json", "size-change-synthetic.json"])
 @pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
 def test_render_results_broken_or_foreign_file_is_named(tmp_path, name, text):
@@ -191,6 +193,7 @@ def test_render_results_broken_or_foreign_file_is_named(tmp_path, name, text):
     assert "\n" not in str(e.value) and not (tmp_path/"README.md").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["ferplus-lite-baseline__s0.json", "fig8-synthetic.json", "fig1-synthetic.json", "reduced-ferplus.json"])
 def test_render_results_spoiled_fields_render_or_are_named(tmp_path, source):
     rng, junk = random.Random(0), (None, -1, 1e999, float("nan"), "", "x", [], [[]], {}, True, 10**400)
@@ -221,6 +224,7 @@ def test_run_experiments_skips_what_is_done_and_shares_trainings(tmp_path, faces
     assert run_experiments(["table7"], **args, hours=0., say=said.append) == [] and "0 of 1 fit into 0 hours" in said[-1]
 
 
+@pytest.mark.slow
 def test_reproduce_from_nothing_to_figures_and_again(faces, tmp_path):
     said, args = [], dict(results=tmp_path/"results", runs=tmp_path/"runs", out=tmp_path/"figures", sets=TINY)
     reproduce(["table5", "reduced", "fig6", "fig7", "fig4", "table3"], faces, **args, say=said.append)
@@ -234,6 +238,7 @@ def test_reproduce_from_nothing_to_figures_and_again(faces, tmp_path):
     assert {o.name: o.stat().st_mtime_ns for o in (tmp_path/"results").glob("*__s0.json")} == done and "0 to run" in said[-6] + said[-5] + said[-4] + said[-7] + said[-8]
 
 
+@pytest.mark.slow
 def test_reproduce_change_of_size_in_mid_training(faces, tmp_path):
     said, tiny = [], tuple(o for o in TINY if o[0] not in ("epochs", "base"))
     args = dict(epochs=1, results=tmp_path/"results", runs=tmp_path/"runs", out=tmp_path/"figures", sets=tiny, say=said.append)
@@ -250,6 +255,7 @@ def test_reproduce_change_of_size_in_mid_training(faces, tmp_path):
     assert file.read_text() == done
 
 
+@pytest.mark.slow
 def test_reproduce_dry_run_names_sizes_and_hours(tmp_path, faces, monkeypatch):
     from makers import RAFDB, rafdb_list
 

@@ -25,6 +25,7 @@ def finished(faces, tmp_path_factory):
     return out, train_run(get_recipe("synthetic-demo", TINY), faces, out, seed=5, say=lambda o: None, command="test", **READ)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(finished):
     out, m = finished
     config, history = json.loads((out/"config.json").read_text()), pd.read_csv(out/"history.csv")
@@ -46,6 +47,7 @@ def test_same_numbers_from_the_saved_weights(finished, faces):
     assert about["classes"] == list(m["test"]["recall"]) and about["config"]["size"] in ([32, 32], 32)
 
 
+@pytest.mark.slow
 def test_enough_validation_faces_calibrate_a_run(finished, faces, tmp_path, monkeypatch):
     from psr_fer.predict import Predictor
     first, m = finished
@@ -74,6 +76,7 @@ def test_the_table_of_a_run_that_left_bad_rows_out(faces):
     assert len(runs.table_of(about, faces, skip_bad=True)) == len(runs.table_of(about, faces))  # asked for twice, done once
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_ends_the_same(finished, faces, tmp_path):
     _, m = finished
     code = ("from psr_fer.recipes import get_recipe\nfrom psr_fer.runs import train_run\n"
@@ -105,12 +108,14 @@ def test_recipes_are_complete(name):
     assert r.name == name and r.source and (r.model == "psr" or "baseline" in name or "vgg16" in name or name.endswith("-start"))
 
 
+@pytest.mark.slow
 def test_evaluate_refuses(finished, faces):
     out, _ = finished
     with pytest.raises(ValueError, match="split must be one of train, valid, test"): evaluate_run(out, faces, split="dev")
     assert torch.is_tensor(load_model(out)[0].fusion)
 
 
+@pytest.mark.slow
 def test_a_record_says_what_it_was_trained_with(finished, faces, tmp_path, monkeypatch):
     out, m = finished
     history = pd.read_csv(out/"history.csv", dtype=dict(commit=str))

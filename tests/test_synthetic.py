@@ -30,6 +30,7 @@ def made(tmp_path_factory):
     return root, S.synthetic_faces(root, n=96, seed=3, n_workers=0)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_for_any_number_of_workers(made, tmp_path):
     S.synthetic_faces(tmp_path/"two", n=96, seed=3, n_workers=2)
     assert contents(made[0]) == contents(tmp_path/"two")
@@ -114,6 +115,7 @@ def test_sizes_spread_like_figure_1():
     assert (np.diff(np.histogram(size, range(75,676,100))[0]) < 0).all() # the larger, the rarer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n,off", [(200, .03), (1200, .01)])
 def test_classes_and_splits_keep_their_shares(n, off):
     rows = pd.DataFrame([S.face_row(i, seed=11)[0] for i in range(n)])
@@ -214,6 +216,7 @@ def test_every_look_can_be_drawn_and_shows():
         assert len({S.draw_face(size=48, seed=2, **{**PLAIN, **extra, name: o}).tobytes() for o in values}) == len(values), name
 
 
+@pytest.mark.slow
 def test_an_existing_set_is_reused_and_any_other_refused(tmp_path):
     root = tmp_path/"faces"
     S.synthetic_faces(root, n=6)
