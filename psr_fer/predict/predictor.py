@@ -33,6 +33,7 @@ class Face:
     branches:dict|None = None # branch name -> probabilities like the above
     source:str|None = None # path or URL; "#0", "#1" ... for images in memory
     time:float|None = None # seconds from the start, for a frame of a video
+    person:int|None = None # number of the person, the same in all frames of a video, see `Tracker`
 
     @property
     def confidence(self)->float:
@@ -166,7 +167,7 @@ class Predictor:
 
 # %% ../../nbs/predict/04_predictor.ipynb #2411b5b5
 TABLES = (".csv", ".json", ".parquet") # formats of results
-COLUMNS = ("source", "time", "left", "top", "right", "bottom", "label", "note") # then one per class
+COLUMNS = ("source", "time", "person", "left", "top", "right", "bottom", "label", "note") # then one per class
 
 def utf8(source:str|None # file name, which may hold any bytes
         )->str|None: # what can be written anywhere
@@ -175,7 +176,7 @@ def utf8(source:str|None # file name, which may hold any bytes
 
 def _record(p): # for JSON
     keep = dict(source=utf8(p.source), time=p.time, size=p.size, faces=[], error=p.error, note=p.note)
-    for o in p: keep["faces"].append({k: v for k in ("box", "label", "probabilities", "branches") if (v := getattr(o, k)) is not None})
+    for o in p: keep["faces"].append({k: v for k in ("person", "box", "label", "probabilities", "branches") if (v := getattr(o, k)) is not None})
     return {k: v for k, v in keep.items() if v or k not in ("error", "note")}
 
 def _rows(o): # of a record: one per face; without a face one with the reason
@@ -183,13 +184,13 @@ def _rows(o): # of a record: one per face; without a face one with the reason
     if not o["faces"]: yield where | dict(note=o.get("error", o.get("note")))
     for f in o["faces"]:
         by_branch = {f"branch.{b}.{c}": v for b, each in f.get("branches", {}).items() for c, v in each.items()}
-        yield where | dict(zip(COLUMNS[2:6], f["box"], strict=True)) | dict(label=f["label"]) | f["probabilities"] | by_branch
+        yield where | dict(person=f.get("person"), label=f["label"]) | dict(zip(COLUMNS[3:7], f["box"], strict=True)) | f["probabilities"] | by_branch
 
 def _convert(part, kind, columns): # a file with one JSON record per line to the format that was asked for
     with open(part, encoding="utf-8") as f: lines = f.read().splitlines()
     if kind == ".json": return part.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     import pandas as pd
-    kinds = dict.fromkeys(columns, "float64") | dict.fromkeys(("source", "label", "note"), "string") | dict.fromkeys(COLUMNS[2:6], "Int32")
+    kinds = dict.fromkeys(columns, "float64") | dict.fromkeys(("source", "label", "note"), "string") | dict.fromkeys(COLUMNS[2:7], "Int32")
     table = pd.DataFrame([row for o in lines for row in _rows(json.loads(o))], columns=columns).astype(kinds)
     if kind == ".csv": table.to_csv(part, index=False, float_format="%.6f", lineterminator="\n")
     else: table.to_parquet(part, index=False)
