@@ -755,6 +755,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                 'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor._convert': ( 'predict/predictor.html#_convert',
                                                                                    'psr_fer/predict/predictor.py'),
+                                           'psr_fer.predict.predictor._prior_ratio': ( 'predict/predictor.html#_prior_ratio',
+                                                                                       'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor._record': ( 'predict/predictor.html#_record',
                                                                                   'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor._rows': ( 'predict/predictor.html#_rows',

@@ -26,6 +26,7 @@ class Network(Protocol):
     margin:float # share by which a detected box is widened
     temperature:float # that the probabilities were calibrated with
     card:dict # data, accuracy and limits of the weights
+    dataset:str|None # data set that it was trained on
     name:str # for people: "PSR on cpu"
 
     def __call__(self, faces:np.ndarray # (B,3,H,W) float32, RGB in [0,1]
@@ -51,6 +52,7 @@ class OnnxNetwork:
         self.path, self.threads, self.name = str(path), threads, f"{Path(path).stem} on onnxruntime"
         self.classes, self.branch_names, self.size = (tuple(about[k]) for k in ("labels", "branches", "size"))
         self.grey, self.margin, self.temperature, self.card = (about[k] for k in ("grey", "margin", "temperature", "card"))
+        self.dataset = self.card.get("dataset")
 
     def __call__(self, faces:np.ndarray # (B,3,H,W) float32, RGB in [0,1]
                 )->tuple: # (B,C) fused and (B,n_branches,C) per branch, float32 arrays in [0,1]
@@ -79,6 +81,7 @@ class TorchNetwork:
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.grey, self.margin = bool(about.get("grey", about.get("dataset") == "ferplus")), about.get("margin", .05)
         self.temperature, self.card = float(about.get("temperature") or 1), about.get("card") or {}
+        self.dataset = about.get("dataset")
         self.mean, self.std = (torch.tensor(about[o], device=self.device).view(3, 1, 1) for o in ("mean", "std"))
         self.name = f"{about['model']} on {self.device}"
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ..checkpoints import check_writable
+from ..emotions import TABLE3
 from .annotate import percent
 from .backends import load_network
 from .detect import check_detector, find_boxes, get_detector
@@ -60,6 +61,15 @@ class Picture(list):
 # %% ../../nbs/predict/04_predictor.ipynb #47ca2f2f
 NO_FACE = "no face found; if this is a cropped face already, use detect=False (--no-detect)"
 
+def _prior_ratio(prior, network): # (C,) wanted frequency over frequency in training
+    known = TABLE3.get((network.dataset, "train"), {})
+    if not all(k in known for k in network.classes):
+        raise ValueError(f"it is not known how frequent each class was in the training of {network.name}, so prior cannot be changed; known: FER+, RAF-DB, AffectNet.")
+    wanted = dict.fromkeys(network.classes, 1) if prior == "balanced" else prior
+    if not isinstance(wanted, dict) or set(wanted) != set(network.classes) or min(wanted.values()) <= 0:
+        raise ValueError(f"prior is 'balanced' or a positive frequency for each of {', '.join(network.classes)}; got {prior!r}.")
+    return np.array([wanted[k]/known[k] for k in network.classes])
+
 class Predictor:
     "Predict the expressions of the faces in images."
     def __init__(self,
@@ -69,12 +79,14 @@ class Predictor:
                  bs:int=64, # faces predicted together
                  margin:float|None=None, # share by which a detected box is widened; None: as the weights store it, else 0.05
                  allow_urls:bool=False, # permission to fetch URLs
-                 backend:str="auto"): # "onnx", "torch", or "auto", see `load_network`
+                 backend:str="auto", # "onnx", "torch", or "auto", see `load_network`
+                 prior:str|dict|None=None): # "balanced": probabilities for images in which all classes are equally frequent; or class -> frequency; None: as in training
         if bs < 1: raise ValueError(f"bs must be 1 or more, got {bs}.")
         self.detector, self.bs, self.allow_urls = check_detector(detector), bs, allow_urls
         self.network = n = load_network(weights, backend, device)
         self.margin = n.margin if margin is None else margin
         self.classes, self.branch_names, self.size, self.grey, self.card = n.classes, n.branch_names, n.size, n.grey, n.card
+        self.prior_ratio = None if prior is None else _prior_ratio(prior, n)
 
     def __repr__(self):
         return f"Predictor({self.network.name}, {self.size[0]} px{', grey' if self.grey else ''}: {', '.join(self.classes)})"
@@ -104,6 +116,7 @@ class Predictor:
         x = np.asarray(crops)
         x = np.repeat(x, 3//x.shape[1], 1) # grey
         p = self.network(x.astype(np.float32)/np.float32(255) if x.dtype == np.uint8 else x)
+        if self.prior_ratio is not None: p = [o*self.prior_ratio for o in p]
         return tuple(o.astype(np.float64)/o.sum(-1, keepdims=True, dtype=np.float64) for o in p)
 
     def predict(self, images:object, # path, folder, video, bytes, PIL image, array, tensor, or a list or generator of these
