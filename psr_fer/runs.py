@@ -8,7 +8,7 @@ __all__ = ['Finished', 'record_name', 'RunRecord', 'revision', 'now', 'device_na
 
 # %% ../nbs/core/12_runs.ipynb #3ba9fa68
 import hashlib, json, os, platform, subprocess, time, warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
@@ -31,7 +31,7 @@ from .callbacks import EMA, Checkpoint, Progress, SeedEpochs, StopOnNaN, epoch_s
 from .checkpoints import atomic_write, load_model, read_checked, read_json, save_model, save_tensors, transfer_weights, write_arrays, write_json
 from .data.datasets import read_dataset
 from .data.loaders import PixelCache, dls_from_table
-from .data.table import SPLITS
+from .data.table import SPLITS, FaceTable
 from .figures import plot_confusion, plot_history, plot_lr_find, save
 from .interpret import accuracy_by_reduced_size, branch_predictions
 from .learner import baseline_learner, block_names, block_rates, fuse_scores, psr_learner, tta_scores, unwrap_model
@@ -114,7 +114,7 @@ class RunRecord:
         return out
 
     @classmethod
-    def load(cls, file # metrics.json, or NAME__sSEED.json in results/
+    def load(cls, file:str|Path # metrics.json, or NAME__sSEED.json in results/
             )->"RunRecord":
         "Read a record and the predictions beside it. ValueError says what is wrong with the file."
         out = read_checked(file, "a run", cls.from_dict)
@@ -127,7 +127,7 @@ class RunRecord:
         "Content of the JSON file, without the predictions."
         return {o.name: getattr(self, o.name) for o in fields(self) if o.name != "predictions" and getattr(self, o.name) not in (None, {}, "")}
 
-    def save(self, file # .json file; the predictions go to the .npz beside it
+    def save(self, file:str|Path # .json file; the predictions go to the .npz beside it
             )->None:
         "Write both files, each atomically."
         file = Path(file)
@@ -172,7 +172,7 @@ def during(history:list, # of dict, epochs
     return " then ".join(dict.fromkeys(o[key] for o in history if isinstance(o.get(key), str))) or None
 
 # %% ../nbs/core/12_runs.ipynb #721b8443
-def fingerprint(table # data set
+def fingerprint(table:FaceTable # data set
                )->dict: # sha256 of paths, splits and labels; faces per split; layout, protocol, skipped rows
     "What identifies the faces that a number was measured on."
     text = table[["path","split","label"]].to_csv(index=False).encode()
@@ -180,9 +180,9 @@ def fingerprint(table # data set
                 layout=table.layout, protocol=table.protocol, skipped=table.skipped)
 
 def table_of(about:dict, # description of a checkpoint
-             data, # folder of its data set
+             data:str|Path, # folder of its data set
              skip_bad:bool=False # leave bad rows out, also where the run did not
-            )->object: # data set
+            )->FaceTable: # data set
     "The data set of a checkpoint, read as its training read it. ValueError when the classes differ."
     read = dict(about.get("read", {}))
     skip_bad = read.pop("skip_bad", False) or skip_bad
@@ -191,7 +191,7 @@ def table_of(about:dict, # description of a checkpoint
     if has != known: raise ValueError(f"{data} has the classes {', '.join(has)}, but the model knows {', '.join(known)}.")
     return table
 
-def repeated_images(table, # data set
+def repeated_images(table:FaceTable, # data set
                     cache:PixelCache # its pixels
                    )->list: # of lists of paths: same pixels, different splits
     "Images that occur in more than one split."
@@ -229,8 +229,8 @@ def check_sizes(recipe:Recipe # recipe of a run
         raise ValueError(f"{recipe.name}: {px} pixels are too small for {recipe.arch}, which needs {n}{branch}. The smallest size that works is {n*k}.")
 
 def recipe_learner(recipe:Recipe, # loss, rates, weight decay and moving average
-                   dls, # DataLoaders of faces
-                   model, # PSR or Baseline
+                   dls:DataLoaders, # faces
+                   model:nn.Module, # PSR or Baseline
                    opt_func:Callable|None=None # fastai optimiser; default: Adam with decoupled weight decay
                   )->Learner: # see `psr_learner`
     "The Learner of a recipe around one of its networks. Blocks whose rate is 0 are frozen."
@@ -273,15 +273,15 @@ def _best_epoch(history, stage): # its row: the highest WA on the validation spl
 class Run:
     "The folder of one training, and what has been done in it."
     def __init__(self,
-        folder, # where everything is kept
+        folder:str|Path, # where everything is kept
         recipe:Recipe, # what to train
-        table, # data set
+        table:FaceTable, # data set
         seed:int=0, # seed of everything random
         say:Callable=print, # function for progress lines
         command:str|None=None, # how this run was started, for the record
         read:dict|None=None, # arguments of the reader, for the record
-        init=None, # checkpoint or run folder to start from
-        cache="memory", # decoded faces: "memory", or a folder for files
+        init:str|Path|None=None, # checkpoint or run folder to start from
+        cache:str|Path="memory", # decoded faces: "memory", or a folder for files
         minutes:float=10, # minutes between checkpoints within an epoch
         track:str|None=None, # "tensorboard" or "wandb"
         fresh:bool=False # train the warm-up stages anew, too
@@ -346,7 +346,7 @@ class Run:
         self.say(line.format(number=row["epoch"] + 1, **row))
 
     @contextmanager
-    def locked(self):
+    def locked(self)->Iterator:
         "Within, no other start may work in the folder. ValueError when one does."
         if self.rank or fcntl is None: yield; return
         file = self.folder/".lock"
@@ -527,8 +527,8 @@ def build(run:Run, # run with a recipe
 
 # %% ../nbs/core/12_runs.ipynb #3d7121e6
 def evaluate_model(model:nn.Module, # PSR or Baseline
-                   dl, # DataLoader of one split, not shuffled
-                   classes, # names
+                   dl:Iterable, # DataLoader of one split, not shuffled
+                   classes:Sequence[str], # names
                    views:str="paper", # test-time augmentation: "paper", "flip" or "none"
                    n:int=8, # number of views
                    seed:int=0 # seed of the views
@@ -592,7 +592,7 @@ def _finish(run, model, dls): # evaluate, save, record
 class CompletedRun:
     "A finished run: record, history, model, test scores and probabilities."
     def __init__(self,
-        folder # folder of the run
+        folder:str|Path # folder of the run
     ):
         self.folder = Path(folder)
         missing = [o for o in ("metrics.json","history.csv","test.npz","model.safetensors") if not (self.folder/o).exists()]
@@ -629,19 +629,19 @@ def _train(run): # all stages, and the evaluation
     if not run.rank: _finish(run, model, dls)
 
 def train_run(recipe:Recipe|str, # recipe, or the name of one
-              data, # folder of the data set
-              out, # folder of the run
+              data:str|Path, # folder of the data set
+              out:str|Path, # folder of the run
               seed:int=0, # seed of everything random
               fresh:bool=False, # overwrite the run that the folder holds
-              table=None, # data set that was read already
-              init=None, # checkpoint or run folder to start from, instead of the warm-up
-              cache="memory", # decoded faces: "memory", or a folder for files
+              table:FaceTable|None=None, # data set that was read already
+              init:str|Path|None=None, # checkpoint or run folder to start from, instead of the warm-up
+              cache:str|Path="memory", # decoded faces: "memory", or a folder for files
               minutes:float=10, # minutes between checkpoints within an epoch
               track:str|None=None, # "tensorboard" or "wandb"; nothing is sent anywhere without it
               say:Callable=print, # function for progress lines
               command:str|None=None, # how this run was started, for the record
-              results=None, # folder that also gets the record, see `run_file`
-              ledger=None, # the same; name of earlier releases
+              results:str|Path|None=None, # folder that also gets the record, see `run_file`
+              ledger:str|Path|None=None, # the same; name of earlier releases
               **read # arguments of the reader: skip_bad, protocol, fold, ...
              )->RunRecord: # as in the folder's metrics.json
     "Train and test one recipe; a second call with the same folder resumes, or returns the finished record."
@@ -674,9 +674,9 @@ def train_run(recipe:Recipe|str, # recipe, or the name of one
 def _mean_sd(values): return dict(mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)) if len(values) > 1 else None, values=values) # sd: n-1
 
 def train_seeds(recipe:Recipe|str, # recipe, or the name of one
-                data, # folder of the data set
-                out, # folder that gets one folder per seed
-                seeds, # integers
+                data:str|Path, # folder of the data set
+                out:str|Path, # folder that gets one folder per seed
+                seeds:Sequence[int], # one training each
                 say:Callable=print, # function for progress lines
                 **kwargs # further arguments of `train_run`
                )->dict: # metric -> mean, sd (n-1) and values; also in RECIPE__seeds.json
@@ -690,8 +690,8 @@ def train_seeds(recipe:Recipe|str, # recipe, or the name of one
     say(f"{recipe.name}, {len(records)} seeds: " + ", ".join(f"{name} {text(result[k])}" for k, name in METRICS.items()))
     return result
 
-def evaluate_run(run, # folder of a run, a .safetensors file with its .json, or "default" for the bundled weights
-                 data, # folder of the data set
+def evaluate_run(run:str|Path, # folder of a run, a .safetensors file with its .json, or "default" for the bundled weights
+                 data:str|Path, # folder of the data set
                  split:str="test", # "train", "valid" or "test"
                  tta:int|None=None, # number of test-time views; 0 or 1 for none; None: as the run did
                  skip_bad:bool=False, # leave bad rows out
@@ -723,12 +723,12 @@ Finished, record_name = CompletedRun, run_name # names of earlier releases
 
 # %% ../nbs/core/12_runs.ipynb #0abdaabe
 def find_learning_rate(recipe:Recipe|str, # recipe, or the name of one
-                       data, # folder of the data set
-                       out=None, # folder for lr-find.csv and lr-find.png; None: nothing is written
-                       init=None, # checkpoint or run folder to start from
+                       data:str|Path, # folder of the data set
+                       out:str|Path|None=None, # folder for lr-find.csv and lr-find.png; None: nothing is written
+                       init:str|Path|None=None, # checkpoint or run folder to start from
                        num_it:int=100, # number of steps; the rate grows with each
                        seed:int=0, # seed of weights and order
-                       table=None, # data set that was read already
+                       table:FaceTable|None=None, # data set that was read already
                        say:Callable=print, # function for the lines of the result
                        **read # arguments of the reader: skip_bad, protocol, fold, ...
                       )->dict: # lr: value for the recipe's field; rates: block -> rate; curve: DataFrame of rate (of the head) and loss

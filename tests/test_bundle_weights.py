@@ -36,7 +36,7 @@ def start(run): # a network that learned nothing, with the same shapes
 def test_bundle_measures_the_stored_weights(run, faces, tmp_path):
     folder, metrics = run
     card = B.bundle(folder, faces, tmp_path/"new"/"b.safetensors", say=lambda o: None)
-    assert sorted(o.name for o in (tmp_path/"new").iterdir()) == ["b.json", "b.md", "b.safetensors"]
+    assert sorted(o.name for o in (tmp_path/"new").iterdir()) == ["b.json", "b.md", "b.onnx", "b.safetensors"]
     assert card["test"]["n"] == metrics["test"]["n"] and abs(card["test"]["wa"] - metrics["test_plain"]["wa"]) < .05 # float16
     model, about = load_model(tmp_path/"new"/"b.safetensors")
     assert about["temperature"] > 0 and about["card"]["limits"] and about["card"] == card

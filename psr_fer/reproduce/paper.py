@@ -7,6 +7,7 @@ __all__ = ['EXPERIMENTS', 'FIGURES', 'DATA_NAMES', 'FIGURE_NAMES', 'NAMES', 'SIZ
 
 # %% ../../nbs/reproduce/01_paper.ipynb #738cce5e
 import json, shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ..recipes import RECIPES, Recipe, change, changes_of, run_name
 
@@ -173,7 +174,7 @@ def train_command(recipe:Recipe, # of a configuration
 def reproduce_command(name:str, # of `NAMES`, several with blanks between
                       preset:str="lite", # see `recipe_for`
                       overrides:tuple=(), # ((field, value), ...) changed for all configurations
-                      seeds=(0,) # one training per seed
+                      seeds:Sequence[int]=(0,) # one training per seed
                      )->str: # "psr-fer reproduce table5 --data DATA --recipe paper"
     "The command that runs an experiment."
     words = ["psr-fer", "reproduce", *name.split(), "--data", "DATA"]

@@ -6,6 +6,7 @@ __all__ = ['read_results', 'records_of', 'ClaimResult', 'compare_runs', 'check_c
 
 # %% ../../nbs/reproduce/02_results.ipynb #8f59eca8
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -17,7 +18,7 @@ from .statistics import Comparison, compare, holm, mean_over_classes, verdict
 from ..runs import RunRecord, starting_weights
 
 # %% ../../nbs/reproduce/02_results.ipynb #6ca23e0a
-def read_results(results # folder of records
+def read_results(results:str|Path # folder of records
                 )->dict: # (run name, seed) -> RunRecord
     "All training records. ValueError names a file that is none, or two of the same run."
     out, files = {}, {}
@@ -65,7 +66,7 @@ def compare_runs(a:list[RunRecord], # one per seed
     difference = 100*np.stack([a[s].correct().astype(float) - b[s].correct() for s in seeds])
     return compare(difference, **(dict(statistic=mean_over_classes(targets[0])) if metric == "ua" else {}), **kwargs)
 
-def check_claims(claims, # of Claim: one family, corrected by Holm
+def check_claims(claims:Sequence[Claim], # one family, corrected by Holm
                 records:dict # key of a configuration -> list of RunRecord
                )->list[ClaimResult]: # in the order of `claims`
     "The paper's claims on the records."
@@ -233,7 +234,7 @@ class FigureNumbers:
     claims: list = field(default_factory=list) # dict per size: pixels, points, low, high, by_seed, seeds, verdict
 
 _COLUMNS = dict(fig7={"faces"}, fig9={"faces"}, fig8={"raw","smooth"})
-def read_numbers(file # NAME-DATASET.json in a folder of results
+def read_numbers(file:str|Path # NAME-DATASET.json in a folder of results
                 )->FigureNumbers: # a row per size
     "The numbers of a figure. ValueError where they cannot be."
     name = Path(file).name.partition("-")[0]
@@ -243,14 +244,14 @@ def read_numbers(file # NAME-DATASET.json in a folder of results
             raise ValueError("its numbers are not those of this figure")
         if "faces" in t: t["faces"] = t["faces"].astype(int)
         words = dict(held="supported", failed="contradicted", open="inconclusive") # of earlier releases
-        claims = [dict(dict(pixels=px), **c) for px, c in zip(t.index.tolist(), d.get("claims", []))]
+        claims = [dict(dict(pixels=px), **c) for px, c in zip(t.index.tolist(), d.get("claims", []), strict=False)]
         if not all(np.isfinite([c[k] for k in ("pixels","points","low","high","seeds")]).all() for c in claims): raise ValueError("its claims are not numbers")
         for c in claims: c["verdict"] = "inconclusive" if c["seeds"] < 3 else words.get(c["verdict"], c["verdict"])
         texts = str(d["dataset"]), [str(o) for o in d["recipes"]], str(d["command"])
         return FigureNumbers(name, texts[0], list(d["seeds"]), texts[1], texts[2], t, claims)
     return read_checked(file, name, read)
 
-def read_size_change(file # size-change-DATASET.json in a folder of results
+def read_size_change(file:str|Path # size-change-DATASET.json in a folder of results
                     )->list[dict]: # see `psr_fer.reproduce.run.size_change`; the baseline first
     "What was measured while the image size changed (Figs. 2 and 11)."
     def read(found):

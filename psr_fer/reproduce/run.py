@@ -51,7 +51,8 @@ def training_hours(recipe: Recipe, n_train: int, n_valid: int = 0) -> float:
     r, seconds = recipe, 0.
     auto = half_precision(torch.device("cuda")) if torch.cuda.is_available() else "float32"
     precision = auto if r.precision == "auto" else r.precision
-    def stage(model, px, epochs, bs=min(r.batch_size, 32)): return epochs*(n_train + n_valid/3)/bs*_step_seconds(model, px, bs, precision)
+    usual = min(r.batch_size, 32)
+    def stage(model, px, epochs, bs=usual): return epochs*(n_train + n_valid/3)/bs*_step_seconds(model, px, bs, precision)
     for px, epochs in r.base: seconds += stage(build_model(replace(r, model="baseline"), len(EMOTIONS), px), px, epochs)
     if r.base: seconds += stage(build_model(replace(r, model="baseline"), len(EMOTIONS), r.base[0][0]), r.base[0][0], r.frozen_epochs)
     edsrs = new_edsrs(r) if r.model == "psr" and r.enlarge == "edsr" else []

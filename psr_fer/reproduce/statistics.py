@@ -4,7 +4,7 @@
 __all__ = ['VERDICTS', 'mean_of', 'Comparison', 'compare', 'mean_over_classes', 'slope_over', 'holm', 'verdict', 'verdicts']
 
 # %% ../../nbs/reproduce/00_statistics.ipynb #b3f6a007
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 import numpy as np
 from scipy import stats
@@ -87,7 +87,7 @@ def slope_over(x:np.ndarray # (N,) number per face, say log2 of its size
     return statistic
 
 # %% ../../nbs/reproduce/00_statistics.ipynb #d9d22f1c
-def holm(p # p-values of one family of comparisons
+def holm(p:Iterable[float] # p-values of one family of comparisons
         )->list[float]: # corrected ones, in the same order
     "Holm's correction."
     p, out, last = list(p), [0.]*len(p), 0.
