@@ -15,7 +15,7 @@ EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "
 EMOTIONS7 = EMOTIONS[:-1] # RAF-DB, and AffectNet's seven-class task: contempt left out
 
 # %% ../nbs/core/00_emotions.ipynb #735e7825
-ORDERS = { # position = class number of the source; None = no such number
+ORDERS = { # position = class index of the source; None = no such index
     "ferplus":      EMOTIONS,
     "fer2013":      ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"),
     "rafdb":        (None, "surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral"),
@@ -44,26 +44,26 @@ def is_emotion(name:str # any text
     return _named(name) in EMOTIONS
 
 # %% ../nbs/core/00_emotions.ipynb #f32677bc
-def from_code(code:int, # class number as the source counts
+def from_code(code:int, # class index as the source counts
               order:str # a key of `ORDERS`
              )->str: # name in `EMOTIONS`
-    "The emotion that number `code` means in `order`; ValueError for a number that it does not have."
+    "The emotion that index `code` means in `order`; ValueError for an index that it does not have."
     if order not in ORDERS: raise ValueError(f"no label order {order!r}; known orders: {', '.join(ORDERS)}.")
     names = ORDERS[order]
     if not 0 <= code < len(names) or names[code] is None:
         valid = [i for i,o in enumerate(names) if o]
-        raise ValueError(f"{code} is not a class number of {order}; it has {valid[0]} to {valid[-1]}.")
+        raise ValueError(f"{code} is not a class index of {order}; it has {valid[0]} to {valid[-1]}.")
     return names[code]
 
 def reorder(classes:Sequence[str], # names in the order that one side uses
             to:Sequence[str] # names in the order that the other side uses
-           )->list: # for each of `to`, its position in `classes`, or None where `classes` lacks it
+           )->list: # for each of `to`, its position in `classes`, or None where it is missing
     "Positions that take a vector in the order `classes` to the order `to`, by name."
     classes, to = [emotion(o) for o in classes], [emotion(o) for o in to]
     return [classes.index(o) if o in classes else None for o in to]
 
 # %% ../nbs/core/00_emotions.ipynb #353af54d
-# Eq. 5 over the 25,371 training rows of fer2013new.csv; rows: label, columns: share of votes, both in the order of EMOTIONS
+# Eq. 5 over the 25,371 training rows of fer2013new.csv; rows: label, columns: label distribution, both in the order of EMOTIONS
 _prior = np.array([
     [0.7772673979152266, 0.03260977517622028, 0.01744665049482324, 0.1140910369315686,
      0.02622352300093156, 0.007186318972033311, 0.004403795109775192, 0.02077150239940926], # neutral
@@ -85,8 +85,8 @@ _prior = np.array([
 # %% ../nbs/core/00_emotions.ipynb #a85e3d3b
 def prior(classes:Sequence[str]=EMOTIONS, # names of the classes, in the order of the model's outputs
           dtype:object=np.float32 # type of the result
-         )->np.ndarray: # (C,C) in [0,1]: row k = how faces labelled classes[k] are judged; each row sums to 1
-    "How people judge a face of each class (Eq. 5, Table 2), for any subset and order of `EMOTIONS`."
+         )->np.ndarray: # (C,C) in [0,1]: row k = mean label distribution of faces labelled classes[k]; each row sums to 1
+    "Mean label distribution of each class (Eq. 5, Table 2), for any subset and order of `EMOTIONS`."
     idx = [EMOTIONS.index(emotion(o)) for o in classes]
     if len(idx) != len(set(idx)) or not idx: raise ValueError(f"prior needs distinct class names, at least one; got {list(classes)}.")
     d = _prior[np.ix_(idx, idx)]
@@ -102,7 +102,7 @@ def class_color(name # a class name
     "The colour of a class; grey-blue for names that are no emotion."
     return COLORS.get(name, "#7f8fa6")
 
-def __getattr__(name): # settings of trainings used to stand here
+def __getattr__(name): # training settings of earlier releases, now in recipes
     if name not in ("PAPER_RATES", "AUTHORS_RATES", "AUGMENTS"): raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from psr_fer import recipes
     return getattr(recipes, name)
