@@ -99,7 +99,7 @@ def test_killed_and_started_again_ends_the_same(finished, faces, tmp_path):
 def test_weights_are_no_pickle_and_say_what_they_are(finished, tmp_path):
     out, _ = finished
     assert (out/"model.safetensors").read_bytes()[8:9] == b"{"
-    with pytest.raises(FileNotFoundError, match="a checkpoint is a .safetensors file with a .json beside it"): load_model(tmp_path/"nothing.safetensors")
+    with pytest.raises(FileNotFoundError, match="a checkpoint is a .safetensors file with a .json next to it"): load_model(tmp_path/"nothing.safetensors")
 
 
 @pytest.mark.parametrize("name", RECIPES)
