@@ -148,13 +148,13 @@ def bundle(run:str|Path, data:str|Path, out:str|Path, mix:str|Path|None=None, sh
     return card
 
 
-def store_half(model:object)->object: # onnx.ModelProto, changed in place
-    "Store what float16 holds exactly, the weights of a bundled checkpoint, as float16; the model still computes in float32."
+def store_half(model:object, exact:bool=True)->object: # onnx.ModelProto, changed in place
+    "Store what float16 holds exactly (`exact`), or all weights, rounded, as float16; the model still computes in float32."
     from onnx import helper, numpy_helper
     graph = model.graph
     for o in [o for o in graph.initializer if o.data_type == 1]:
         full = numpy_helper.to_array(o)
-        if full.size < 64 or (full.astype(np.float16) != full).any(): continue
+        if full.size < 64 or exact and (full.astype(np.float16) != full).any(): continue
         half = numpy_helper.from_array(full.astype(np.float16), f"{o.name}.half")
         graph.initializer.append(half)
         graph.node.insert(0, helper.make_node("Cast", [half.name], [o.name], to=1))
