@@ -140,7 +140,8 @@ def browser():
     with sync_api.sync_playwright() as p:
         how = _chromium(p)
         if how is None: pytest.skip("there is no Chromium: apt install chromium, or playwright install chromium")
-        b = p.chromium.launch(**how, args=["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"], timeout=1000*PATIENCE)
+        b = p.chromium.launch(**how, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                                            "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"], timeout=1000*PATIENCE)
         yield b
         b.close()
 
