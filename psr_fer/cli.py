@@ -225,7 +225,7 @@ def predict(
     from psr_fer.predict import predict_paths
     done = predict_paths(paths, weights, out, draw, detect=not no_detect, every=every, video=video, bs=batch_size, allow_urls=urls, say=_say,
                          branches=branches, detector=detector, backend=backend)
-    if done["stopped"]: raise typer.Exit(130)  # by Ctrl-C; what was read has been written
+    if done["stopped"]: raise typer.Exit(128 + done["stopped"])  # by a signal; what was read has been written
     if done["broken"] and not done["pictures"]: raise typer.Exit(2)  # nothing could be read
 
 @app.command()
@@ -313,7 +313,9 @@ def _join_numbers(args):  # --seeds 0 1 2 -> --seeds "0 1 2"
     return [*args[:i], " ".join(args[i:j]), *args[j:]] if j > i + 1 else args
 
 def main():
-    "Entry point of `psr-fer`: bad input ends with one sentence and exit code 2, an interruption with 130."
+    "Entry point of `psr-fer`: bad input ends with one sentence and exit code 2, an interruption with 128 and the signal's number."
+    for o in (sys.stdout, sys.stderr): # a console that cannot show a letter shows another
+        if hasattr(o, "reconfigure"): o.reconfigure(errors="replace")
     try: app(_join_numbers(sys.argv[1:]))
     except (ValueError, OSError, FloatingPointError, ImportError) as e: sys.exit(print(f"psr-fer: {e}", file=sys.stderr) or 2)
 

@@ -6,6 +6,7 @@ import threading
 import time as clock
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -13,12 +14,12 @@ from pathlib import Path
 from psr_fer.checkpoints import atomic_write, check_writable, checkpoint_files
 from psr_fer.emotions import class_color
 from psr_fer.predict.annotate import annotate_faces, percent
-from psr_fer.predict.images import ANNOTATED, check_inputs, is_camera, is_folder, is_url, is_video, sources
+from psr_fer.predict.images import ANNOTATED, check_inputs, is_camera, is_folder, is_url, is_video, listed, sources
 from psr_fer.predict.predictor import NO_FACE, Predictor, check_out, save_results, utf8
 
 __all__ = ["SHOWN", "faces_table", "check_request", "predict_paths"]
 
-SHOWN = 30 # images in the table of a terminal
+SHOWN, EVERY = 30, 60 # images in the table of a terminal; seconds between lines where there is none
 
 def faces_table(pictures:list, # of `Picture`
                 width:int|None=None, # columns of the terminal; None: as it is
@@ -71,25 +72,31 @@ def _n(k, word): return f"{k:,} {word}{'' if k == 1 else 's'}"
 
 class _Report: # what is reported at the end
     def __init__(self):
-        self.start, self.stopped, self.n, self.last = clock.monotonic(), False, Counter(), None # n: images, faces, images without any, ...
+        self.start, self.stopped, self.n, self.last = clock.monotonic(), 0, Counter(), None # n: images, faces, images without any, ...
         self.labels, self.agree, self.left_out = Counter(), Counter(), Counter() # faces by class, by branch that agrees; see `walk`
         self.broken, self.first = [], [] # (source, error); pictures of the table
 
-    def until_stopped(self, items): # Ctrl-C ends the reading, once: what has been read is still predicted and written
-        def stop(*_): self.stopped, _ = True, signal.signal(signal.SIGINT, before)
+    @contextmanager
+    def stopping(self): # Ctrl-C, SIGTERM and SIGHUP end the reading, once: what has been read is still predicted and written
+        def back(): deque((signal.signal(*o) for o in before.items()), 0)
+        def stop(number, _): self.stopped, _ = number, back()
         main = threading.current_thread() is threading.main_thread()
-        before = main and signal.signal(signal.SIGINT, stop)
+        all_ = [getattr(signal, o) for o in ("SIGINT", "SIGTERM", "SIGHUP") if main and hasattr(signal, o)]
+        before = {o: signal.signal(o, stop) for o in all_ if signal.getsignal(o) not in (signal.SIG_IGN, None)} # nohup ignores SIGHUP
+        try: yield
+        finally:
+            if not self.stopped: back()
+
+    def until_stopped(self, items):
         try:
             for o in items:
                 yield o
                 if self.stopped: break
-        except KeyboardInterrupt: self.stopped = True
-        finally:
-            if main: signal.signal(signal.SIGINT, before)
+        except KeyboardInterrupt: self.stopped = signal.SIGINT # of a caller's own handler
 
     def add(self, p):
         if p.error: return self.broken.append((p.source, p.error))
-        self.n.update(images=1, faces=len(p), empty=not p)
+        self.n.update(images=1, faces=len(p), empty=not p, animated="frames" in (p.note or ""))
         self.labels.update(o.label for o in p)
         for o in p: self.agree.update({k: max(v, key=v.get) == o.label for k, v in (o.branches or {}).items()})
         before, self.last = self.last, (p.source, sorted(o.label for o in p))
@@ -97,17 +104,21 @@ class _Report: # what is reported at the end
         elif len(self.first) < SHOWN: self.first.append(p)
 
     def lines(self, out, draw, color=False): # for people
-        def listed(counts): return ", ".join(f"{k} {v:,}" for k, v in counts.items())
         n, faces, keeps = self.n, _n(self.n["faces"], "face"), "" if out else "; --out results.csv keeps all of them"
         if any(self.first): yield faces_table(self.first, color=color)
         if n["same"]: yield f"... {_n(n['same'], 'frame')} left out, where the expressions stayed the same{keeps}"
         if more := n["images"] - n["same"] - len(self.first): yield f"... and {_n(more, 'more image')}{keeps}"
-        for source, error in self.broken: yield f"skipped {'' if source in error else source + ': '}{error}"
+        alike = {} # reason -> sources
+        for source, error in self.broken: alike.setdefault(error.replace(source, "").strip(), []).append((source, error))
+        for why, each in alike.items():
+            for source, error in each[:1 if len(each) > 3 else 3]: yield f"skipped {'' if source in error else source + ': '}{error}"
+            if len(each) > 3: yield f"skipped {_n(len(each) - 1, 'more file')} for the same reason: {why}"
         parts = [f"{faces} in {_n(n['images'], 'image')}", n["empty"] and f"{n['empty']:,} without a face",
                  self.broken and f"{_n(len(self.broken), 'file')} skipped"]
         yield f"\n{', '.join(filter(None, parts))}; {clock.monotonic() - self.start:.1f} s{'; stopped early' if self.stopped else ''}"
         if videos := self.left_out["video"]: yield f"{_n(videos, 'video')} not read; --video reads {'it' if videos == 1 else 'them'} too"
         if others := self.left_out - Counter(video=videos): yield f"not read: {listed(others)}"
+        if n["animated"]: yield f"only the first frame of {_n(n['animated'], 'animated image')} was read; --video reads all"
         if n["images"] and n["empty"] == n["images"]: yield f"{NO_FACE}."
         if self.labels: yield listed(dict(self.labels.most_common()))
         if self.agree: yield f"each branch alone agrees with the result: {listed(self.agree)} of {faces}"
@@ -128,32 +139,39 @@ def predict_paths(paths:object, # file, folder, video, "webcam", URL, or a list 
                   branches:bool=False, # also the probabilities of each branch
                   detector:str|Callable|None="auto", # see `get_detector`
                   backend:str="auto" # "onnx", "torch", or "auto", see `load_network`
-                 )->dict: # pictures, faces, without_face, labels, broken [(source, error)], stopped, left_out {reason: n}, seconds
+                 )->dict: # pictures, faces, without_face, labels, broken [(source, error)], stopped (signal or 0), left_out {reason: n}, seconds
     "Predict all faces in `paths`, write and annotate them, and report. FileNotFoundError when none of `paths` leads anywhere."
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     made = hasattr(weights, "stream")  # a predictor
     check_request(paths, None if made else weights, out, draw, video, weights.allow_urls if made else allow_urls)
     predictor = weights if made else Predictor(weights, detector, bs=bs, allow_urls=allow_urls, backend=backend)
-    report, live, used = _Report(), say if any(is_camera(str(o)) for o in paths) else None, set()
+    report, live, used, undrawn = _Report(), say if any(is_camera(str(o)) for o in paths) else None, set(), []
     if draw: Path(draw).mkdir(parents=True, exist_ok=True)
     def watched(): # passes pictures on; counts, annotates and shows them
         items, last = report.until_stopped(sources(paths, every, video, report.left_out)), None
         for p in predictor._stream(items, detect, False, branches, bool(draw)):
             report.add(p)
-            if draw and p: atomic_write(Path(draw)/_annotated_name(p, used), partial(_save_annotated, p.image, list(p)))
+            if draw and p and not undrawn:
+                try: atomic_write(Path(draw)/_annotated_name(p, used), partial(_save_annotated, p.image, list(p)))
+                except OSError as e: undrawn.append(f"no annotated images from {p.source} on: {e.strerror or e}") # the results matter more
             p.image = None # the report holds on to the first pictures, not to their pixels
             if live and not p.error and [o.label for o in p] != last:
                 live(f"{p.time:8.2f} s  {', '.join(f'{o.label} {percent(o.confidence)}' for o in p) or 'no face'}")
                 last = [o.label for o in p]
+            if quiet and clock.monotonic() - spoken[0] >= EVERY: # once a minute, where no bar is shown
+                spoken[0], n = clock.monotonic(), report.n["images"] + len(report.broken)
+                print(f"{_n(n, 'image')}, {_n(report.n['faces'], 'face')} in {(clock.monotonic() - report.start)/60:.0f} min", file=sys.stderr, flush=True)
             yield p
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
     columns = "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     total = None if any(is_folder(o) or is_video(o, video) for o in paths) else len(paths) # unknown before the folders are walked
-    with Progress(*columns, console=Console(stderr=True), disable=not progress or bool(live)) as bar:
+    quiet, spoken = progress and not live and not sys.stderr.isatty(), [report.start]
+    with report.stopping(), Progress(*columns, console=Console(stderr=True), disable=quiet or not progress or bool(live)) as bar:
         seen = bar.track(watched(), total)
         if out: save_results(out, seen, predictor.classes, predictor.branch_names if branches else ())
         else: deque(seen, maxlen=0)
+    for o in undrawn: say(o)
     for o in report.lines(out, draw, color=say is print and sys.stdout.isatty()): say(o)
     return dict(pictures=report.n["images"], faces=report.n["faces"], without_face=report.n["empty"], labels=dict(report.labels),
                 broken=report.broken, stopped=report.stopped, videos_left_out=report.left_out["video"], left_out=dict(report.left_out),
