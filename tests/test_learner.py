@@ -134,8 +134,8 @@ def test_tta_views(learn, dls):
     learn.model.eval()
     with torch.no_grad(): plain = torch.cat([learn.model(x) for x, _ in dls.valid])
     torch.testing.assert_close(fuse_scores(learn.model, one), plain.as_subclass(torch.Tensor), atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="views must be"): tta_scores(learn.model, dls.valid, views="crops")
-    with pytest.raises(ValueError, match="at least one view"): tta_scores(learn.model, dls.valid, 0)
+    with pytest.raises(ValueError, match="tta must be"): tta_scores(learn.model, dls.valid, tta="crops")
+    with pytest.raises(ValueError, match="must be at least 1, got 0"): tta_scores(learn.model, dls.valid, 0)
 
 
 def test_ema_is_the_average_of_the_steps(dls):
