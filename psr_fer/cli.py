@@ -211,12 +211,14 @@ def predict(
     paths: _argument(list[str], "Images, folders, videos, or 'webcam'."),
     weights: _option(Path | None, "Folder of a run, a .safetensors file with its .json, or an .onnx file. [default: the bundled weights]") = None,
     out: _option(Path | None, "Results: a .csv, .json or .parquet file.") = None,
-    draw: _option(Path | None, "Folder for annotated copies of the images.") = None,
+    draw: _option(Path | None, "Folder for annotated copies; of a video an annotated video and a picture of the curves.") = None,
     no_detect: _flag("--no-detect", "The images are cropped faces already; look for none.") = False,
     detector: _option(str, "Face detector: auto (the best that is installed) or haar.") = "auto",
     video: _flag("--video", "Also read the videos in folders, and files of any name as videos.") = False,
     every: _option(int, "Of a video, take every n-th frame.", min=1) = 1,
     branches: _flag("--branches", "Also the prediction of each branch: columns branch.NAME.CLASS in the results, and how often each agrees.") = False,
+    smooth: _option(float, "In videos, average the probabilities of each person over this many seconds.", min=0) = 0,
+    prior: _option(str | None, "balanced: probabilities for images in which all expressions are equally frequent. [default: as in the training data]") = None,
     batch_size: _option(int, "Faces predicted together.", min=1) = 64,
     backend: _option(str, "auto, onnx (onnxruntime, starts at once) or torch (run folders, GPUs).") = "auto",
     urls: _flag("--urls", "Also fetch URLs (https://...) from the web.") = False,
@@ -224,7 +226,7 @@ def predict(
     "Find the faces in images, folders and videos and predict their expressions.\n\nExample: psr-fer predict photos --weights runs/ferplus-lite__s0 --out results.csv --draw annotated"
     from psr_fer.predict import predict_paths
     done = predict_paths(paths, weights, out, draw, detect=not no_detect, every=every, video=video, bs=batch_size, allow_urls=urls, say=_say,
-                         branches=branches, detector=detector, backend=backend)
+                         branches=branches, detector=detector, backend=backend, smooth=smooth, prior=prior)
     if done["stopped"]: raise typer.Exit(128 + done["stopped"])  # by a signal; what was read has been written
     if done["broken"] and not done["pictures"]: raise typer.Exit(2)  # nothing could be read
 

@@ -405,7 +405,7 @@ def test_predict_paths_folder_with_a_broken_image(predictor, photos, tmp_path, c
     text = "\n".join(lines)
     assert text.count("broken.jpg") == 1 and "no face" in text and "1 file skipped" in text and "in 3 images" in text and "a.png" in text
     t = pd.read_csv(tmp_path/"new"/"r.csv")
-    assert list(t) == ["source","time","left","top","right","bottom","label","note",*CLASSES] and len(t) == s["faces"] + s["without_face"] + 1
+    assert list(t) == ["source","time", "person", "left","top","right","bottom","label","note",*CLASSES] and len(t) == s["faces"] + s["without_face"] + 1
     assert set(t["source"]) == {str(photos/o) for o in ("a.png","broken.jpg","b/black.png","b/z.JPG")} # none is lost
     without = t[t["label"].isna()].set_index("source")
     assert without.drop(columns="note").isna().all(axis=None) and "no face found" in without.loc[str(photos/"b"/"black.png"), "note"]
@@ -538,9 +538,24 @@ def test_predict_paths_annotated_copies_overwrite_nothing(predictor, photos, fac
     assert sorted(o.name for o in photos.glob("*.faces.jpg")) == ["a-1.faces.jpg","a.faces.jpg","black.faces.jpg","z-1.faces.jpg","z.faces.jpg"]
 
 
-def test_predict_paths_annotated_frames_carry_their_time(predictor, clip, tmp_path):
-    predict_paths(clip, predictor, draw=tmp_path, every=3, detect=False, say=lambda o: None, progress=False)
-    assert sorted(o.name for o in tmp_path.iterdir()) == [f"clip-0000{o}s.faces.jpg" for o in ("0.00","0.30","0.60")]
+def test_predict_paths_annotated_video_and_its_curves(predictor, clip, tmp_path):
+    predict_paths(clip, predictor, out=tmp_path/"r.csv", draw=tmp_path/"drawn", every=3, detect=False, say=lambda o: None, progress=False)
+    assert sorted(o.name for o in (tmp_path/"drawn").iterdir()) == ["clip.faces.mp4", "clip.faces.png"]
+    assert Image.open(tmp_path/"drawn"/"clip.faces.png").size[0] > 500
+    times = [o for _, o in P.read_video(tmp_path/"drawn"/"clip.faces.mp4")]
+    assert 0.6 <= times[-1] <= 1 # as long as the original
+    t = pd.read_csv(tmp_path/"r.csv")
+    assert t["person"].tolist() == [1, 1, 1] and t["time"].tolist() == [0, .3, .6]
+    assert list(P.walk(tmp_path/"drawn", ("image", "video"))) == [] # never an input
+
+
+def test_predict_paths_smooth_averages_over_time(predictor, clip, tmp_path):
+    tables = []
+    for smooth in (0, 10):
+        predict_paths(clip, predictor, out=tmp_path/"r.csv", detect=False, smooth=smooth, say=lambda o: None, progress=False)
+        tables.append(pd.read_csv(tmp_path/"r.csv")[list(predictor.classes)])
+    each, mean = tables
+    torch.testing.assert_close(torch.tensor(mean.to_numpy()), torch.tensor(each.expanding().mean().to_numpy()), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("width", [30, 50, 60, 80, 120])

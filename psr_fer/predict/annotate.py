@@ -39,6 +39,7 @@ def _layout(faces, boxes, size, top): # per face: letters in pixels, text, boxes
     unit, taken, out = max(12, round(min(size)/40)), [], []
     for i, (face, box) in enumerate(zip(faces, boxes, strict=True)):
         letters, text = int(min(max(.07*(box[2] - box[0]), unit), 1.7*unit)), f"{face.label} {percent(face.confidence)}"
+        if getattr(face, "person", None): text = f"{face.person}: {text}" # of a video
         def width(o, text=text): return math.ceil(_font(o, True).getlength(text)) + o
         while letters > 6 and width(letters) > size[0]: letters -= 1 # smaller letters in a narrow image
         label = label_place(box, width(letters), round(1.6*letters), size)

@@ -7,7 +7,6 @@ import time as clock
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from psr_fer.emotions import class_color
 from psr_fer.predict.annotate import annotate_faces, percent
 from psr_fer.predict.images import ANNOTATED, check_inputs, is_camera, is_folder, is_url, is_video, listed, sources
 from psr_fer.predict.predictor import NO_FACE, Predictor, check_out, save_results, utf8
+from psr_fer.predict.video import AnnotatedVideo, Tracker
 
 __all__ = ["SHOWN", "faces_table", "check_request", "predict_paths"]
 
@@ -61,12 +61,33 @@ def check_request(paths:list, # files, folders, videos, URLs
     if weights is not None and Path(weights).suffix != ".onnx": checkpoint_files(weights)
     check_inputs(paths, video, allow_urls)
 
-def _annotated_name(p, used): # clashes neither with another image nor with a photograph
-    base = Path(utf8(p.source)).stem.lstrip("#").encode()[:200].decode(errors="ignore") + ("" if p.time is None else f"-{p.time:08.2f}s")
-    used.add(name := next(o for i in count() if (o := f"{base}{f'-{i}' if i else ''}{ANNOTATED}") not in used))
-    return name
+class _Annotated: # annotated copies: an image of each image with faces; of each video a video and its curves
+    def __init__(self, folder):
+        self.folder, self.used, self.video, self.problem = Path(folder), set(), None, None
+        self.folder.mkdir(parents=True, exist_ok=True)
 
-def _save_annotated(image, faces, path): annotate_faces(image, faces).save(path, "JPEG", quality=92)
+    def path(self, source, end): # clashes neither with another image nor with a photograph
+        base = Path(utf8(source)).stem.lstrip("#").encode()[:200].decode(errors="ignore")
+        self.used.add(name := next(o for i in count() if (o := f"{base}{f'-{i}' if i else ''}{end}") not in self.used))
+        return self.folder/name
+
+    def add(self, p):
+        if self.video and self.video.source != p.source: self.close()
+        if self.problem or p.error: return
+        try:
+            if p.time is not None:
+                if not self.video:
+                    self.video = AnnotatedVideo(self.path(p.source, ANNOTATED[1]), Path(utf8(p.source)).name)
+                    self.video.source = p.source
+                self.video.add(p.image, list(p), p.time)
+            elif p: atomic_write(self.path(p.source, ANNOTATED[0]), lambda part: annotate_faces(p.image, list(p)).save(part, "JPEG", quality=92))
+        except OSError as e: self.problem = f"no annotated images from {p.source} on: {e.strerror or e}" # the results matter more
+
+    def close(self):
+        video, self.video = self.video, None
+        try:
+            if video: video.close()
+        except OSError as e: self.problem = f"{video.path} is not complete: {e.strerror or e}"
 
 def _n(k, word): return f"{k:,} {word}{'' if k == 1 else 's'}"
 
@@ -138,22 +159,24 @@ def predict_paths(paths:object, # file, folder, video, "webcam", URL, or a list 
                   progress:bool=True, # a bar on stderr
                   branches:bool=False, # also the probabilities of each branch
                   detector:str|Callable|None="auto", # see `get_detector`
-                  backend:str="auto" # "onnx", "torch", or "auto", see `load_network`
+                  backend:str="auto", # "onnx", "torch", or "auto", see `load_network`
+                  smooth:float=0., # in videos, time over which the probabilities of a person are averaged, seconds
+                  prior:str|dict|None=None # "balanced" or class -> frequency, see `Predictor`
                  )->dict: # pictures, faces, without_face, labels, broken [(source, error)], stopped (signal or 0), left_out {reason: n}, seconds
     "Predict all faces in `paths`, write and annotate them, and report. FileNotFoundError when none of `paths` leads anywhere."
     paths = [paths] if isinstance(paths, (str, Path)) else list(paths)
     made = hasattr(weights, "stream")  # a predictor
     check_request(paths, None if made else weights, out, draw, video, weights.allow_urls if made else allow_urls)
-    predictor = weights if made else Predictor(weights, detector, bs=bs, allow_urls=allow_urls, backend=backend)
-    report, live, used, undrawn = _Report(), say if any(is_camera(str(o)) for o in paths) else None, set(), []
-    if draw: Path(draw).mkdir(parents=True, exist_ok=True)
+    predictor = weights if made else Predictor(weights, detector, bs=bs, allow_urls=allow_urls, backend=backend, prior=prior)
+    report, live, annotated = _Report(), say if any(is_camera(str(o)) for o in paths) else None, _Annotated(draw) if draw else None
     def watched(): # passes pictures on; counts, annotates and shows them
-        items, last = report.until_stopped(sources(paths, every, video, report.left_out)), None
+        items, last, film, track = report.until_stopped(sources(paths, every, video, report.left_out)), None, None, None
         for p in predictor._stream(items, detect, False, branches, bool(draw)):
+            if p.time is not None and not p.error:
+                if film != p.source: film, track = p.source, Tracker(smooth, max(1., 2*every/25))
+                p[:] = track(list(p), p.time)
             report.add(p)
-            if draw and p and not undrawn:
-                try: atomic_write(Path(draw)/_annotated_name(p, used), partial(_save_annotated, p.image, list(p)))
-                except OSError as e: undrawn.append(f"no annotated images from {p.source} on: {e.strerror or e}") # the results matter more
+            if annotated: annotated.add(p)
             p.image = None # the report holds on to the first pictures, not to their pixels
             if live and not p.error and [o.label for o in p] != last:
                 live(f"{p.time:8.2f} s  {', '.join(f'{o.label} {percent(o.confidence)}' for o in p) or 'no face'}")
@@ -171,7 +194,9 @@ def predict_paths(paths:object, # file, folder, video, "webcam", URL, or a list 
         seen = bar.track(watched(), total)
         if out: save_results(out, seen, predictor.classes, predictor.branch_names if branches else ())
         else: deque(seen, maxlen=0)
-    for o in undrawn: say(o)
+    if annotated:
+        annotated.close()
+        if annotated.problem: say(annotated.problem)
     for o in report.lines(out, draw, color=say is print and sys.stdout.isatty()): say(o)
     return dict(pictures=report.n["images"], faces=report.n["faces"], without_face=report.n["empty"], labels=dict(report.labels),
                 broken=report.broken, stopped=report.stopped, videos_left_out=report.left_out["video"], left_out=dict(report.left_out),

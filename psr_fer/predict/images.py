@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps, ImageSequence, UnidentifiedImageError
 IMAGES = tuple(f".{o}" for o in ("jpg jpeg jpe jfif jif png apng bmp dib webp gif tif tiff ppm pgm pbm pnm tga jp2 j2k jpx jpf jxl mpo avif heic heif "
                                  "hif ico icns pcx sgi qoi dds psd").split()) # suffixes of images
 VIDEOS = tuple(f".{o}" for o in ("mp4 m4v mov qt avi divx mkv webm wmv asf flv f4v mpg mpeg m2v mpv vob 3gp 3g2 ts mts m2ts ogv mxf rm rmvb").split())
-ANNOTATED = ".faces.jpg" # end of the names of annotated copies, which are never an input
+ANNOTATED = ".faces.jpg", ".faces.mp4", ".faces.png" # ends of the names of annotated copies, which are never an input: image, video, curves of a video
 _HEIF = rb"....ftyp(?:hei|hev|mif1|msf1)" # container of HEIC, which Pillow reads with a plug-in only
 _HEADS = dict( # how files begin: JPEG, PNG, GIF, TIFF, BMP, JPEG 2000, WebP, PPM, QOI, DDS, PSD, AVIF, HEIC; then MP4, AVI, Matroska, FLV, MPEG, ASF
     image=re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|II[*+]\0|MM\0[*+]|BM.{4}\0{4}|\0\0\0\x0cjP|\xffO\xffQ|RIFF....WEBP|P[1-6]\s|qoif|DDS |8BPS|....ftypavi|"
