@@ -25,8 +25,8 @@ AUGMENTS = { # name -> arguments of FERAugment: degrees, magnification, share of
     "rafdb":   dict(rotate=15., zoom=1.1, warp=.2, lighting=.2), # authors' recipe for RAF-DB
     "strong":  dict(rotate=20., zoom=1.2, warp=.2, lighting=.3, shift=.1, erase=.25), # ours, from random weights
     "light":   dict(rotate=10., zoom=1.1, warp=0., lighting=.2), # ours, for short trainings
-    "small":   dict(rotate=10., zoom=1.1, warp=0., lighting=.2, reduce=5.), # ours, for faces that are small in the picture
-    "tta":     dict(rotate=10., zoom=1.1, warp=0., lighting=0., p=1.), # Section V-A: rotated and zoomed views
+    "small":   dict(rotate=10., zoom=1.1, warp=0., lighting=.2, reduce=5.), # ours, for faces that are small in the image
+    "tta":     dict(rotate=10., zoom=1.1, warp=0., lighting=0., p=1.), # Section V-A: rotation and zoom of the test-time augmentation
 }
 
 # %% ../nbs/core/10_recipes.ipynb #0a96f089
@@ -39,13 +39,13 @@ _at_least = dict(size=16, batch_size=2, pos=0, epochs=1, lr=1e-7, base_lr=1e-7, 
 @dataclass(frozen=True)
 class Recipe:
     "All settings of one training; `replace` one with dataclasses.replace."
-    name: str # what the run is called
-    dataset: str # one of DATASETS; "own": class folders or a CSV of one's own
-    source: str # where the settings come from, in one sentence
-    model: str = "psr" # "psr" (Fig. 3) or "baseline": the plain network with the same head
+    name: str # name of the run
+    dataset: str # one of DATASETS; "own": a custom data set, class folders or a CSV
+    source: str # origin of the settings, for people
+    model: str = "psr" # "psr" (Fig. 3) or "baseline": the backbone with the same head
     arch: str = "vgg16_bn" # backbone; paper: VGG16, authors' code: vgg16_bn
     weights: str = "none" # of the backbone: "none", "imagenet" (paper), or a file
-    init: str = "none" # recipe whose finished run this one starts from (--init RUN); "none": from `weights`
+    init: str = "none" # recipe whose completed run this one starts from (--init RUN); "none": from `weights`
     size: int = 96 # pixels; paper: FER+ twice its 48, RAF-DB 100
     kstep: int = 1 # super-resolution branches, Eq. 1
     pos: int = 6 # convolutions before the cut; paper: the sixth; authors: 7, which their code calls layer 24
@@ -58,14 +58,14 @@ class Recipe:
     sr_weights: str = "none" # of EDSR: "none", "published" (paper), or a file
     sr_range: str = "pixels" # EDSR sees RGB 0..255 minus its mean ("pixels", as published) or normalised pixels ("authors")
     lowres_grad: bool = False # let gradients through the pooling to the smallest image; the authors stop them
-    sr_epochs: int = 0 # epochs of training EDSR on the data set's own faces first; 0 = as initialised
-    base: tuple = () # warm-up of the baseline (Section V-A): ((pixels, epochs), ...); 0 epochs in the first: frozen ones only
+    sr_epochs: int = 0 # epochs of training EDSR on the data set's training images first; 0 = as initialised
+    base: tuple = () # warm-up stages of the baseline (Section V-A): ((pixels, epochs), ...); 0 epochs in the first: frozen ones only
     base_lr: float = 1e-3 # maximum learning rate of the warm-up
     frozen_epochs: int = 0 # epochs at its first size in which only the head learns; paper: 20, Fig. 2
     loss: str = "pdls" # Eqs. 2-4
     alpha: float = 0.9 # weight of the label itself in LS and PDLS, in [0,1]; paper: "around 0.9"
     soft: bool = False # train against the label distribution of the annotators
-    balanced: bool = False # draw every class equally often
+    balanced: bool = False # sample every class equally often
     mixup: float = 0. # alpha of MixUp's Beta distribution; 0: none
     augment: str = "ferplus" # training augmentation, a key of AUGMENTS
     batch_size: int = 64 # faces per step, over all processes; authors: 64, RAF-DB 32
@@ -77,8 +77,8 @@ class Recipe:
     sgd_lr: float = 1e-3 # its top
     weight_decay: float = 0.01 # decoupled; fastai's default
     ema: float = 0. # moving average of the weights per batch, in [0,1); 0 = none
-    views: str = "paper" # test-time views, Section V-A
-    views_n: int = 8 # how many; paper: 8
+    views: str = "paper" # test-time augmentation, Section V-A: "paper", "flip" or "none"
+    views_n: int = 8 # images per face in test-time augmentation; paper: 8
     precision: str = "auto" # "float32", "bf16", "fp16"; auto: half precision where it is faster: GPUs, and CPUs with bfloat16
     channels_last: bool = True # memory format; faster on CPUs and GPUs, the same numbers
     compile: bool = False # torch.compile; pays for long trainings on a GPU
@@ -86,7 +86,7 @@ class Recipe:
     def __post_init__(self): _check(self)
 
 # %% ../nbs/core/10_recipes.ipynb #5f0c50a8
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"} # fields of other types have rules of their own
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"} # fields of other types have their own rules
 
 def _is(o, kind): # may a field of this type hold it? A bool is no number, a whole number is one
     if kind is bool or isinstance(o, bool): return kind is bool and isinstance(o, bool)
@@ -94,16 +94,16 @@ def _is(o, kind): # may a field of this type hold it? A bool is no number, a who
 
 def _whole(o, n): return isinstance(o, (tuple,list)) and len(o) == n and all(_is(i, int) for i in o) # n whole numbers
 
-def _are_stages(o): # of careful initialisation
+def _are_stages(o): # of the warm-up
     return isinstance(o, tuple) and all(_whole(i, 2) and i[0] >= 16 and i[1] >= (n > 0) for n,i in enumerate(o))
 
-def _are_rates(o): # the shared part learns in any case
+def _are_rates(o): # the shared part always learns
     if not isinstance(o, dict) or set(o) != set(PAPER_RATES): return False
     return all(isinstance(v, (int,float)) and 0 <= v < 1 for v in o.values()) and o["shared"] > 0
 
 # %% ../nbs/core/10_recipes.ipynb #fb4eb17b
 def _check(self): # a Recipe
-    "ValueError names the field that cannot be."
+    "ValueError with the field and the value that are not allowed."
     def no(what): raise ValueError(f"{self.name}: {what}")
     values = {o.name: getattr(self, o.name) for o in fields(self)}
     for k,allowed in _choices.items():
@@ -141,9 +141,8 @@ _affect = dict(epochs=20, **DATASETS["affectnet8"].defaults)
 def _warm_up(*sizes): return dict(base=tuple((o,20) for o in sizes), frozen_epochs=20) # the text of Fig. 2
 
 def _both(name, base_name, base_loss=None, **settings): # PSR and its baseline
-    plain = {k: v for k,v in settings.items() if k not in ("sr_weights","sr_range")}
-    if base_loss: plain["loss"] = base_loss
-    return [Recipe(name, **settings), Recipe(base_name, model="baseline", **plain)]
+    base = {k: v for k,v in settings.items() if k not in ("sr_weights","sr_range")} | (dict(loss=base_loss) if base_loss else {})
+    return [Recipe(name, **settings), Recipe(base_name, model="baseline", **base)]
 
 def _paper_pair(name, **settings): # 85.89 is the baseline's accuracy with LS, 88.98 that of PSR with PDLS: Table 8
     return _both(f"{name}-paper", f"{name}-paper-vgg16", "ls", **settings, **_published, **_paper)
@@ -181,7 +180,7 @@ def _nearest(word, words): # the end of a sentence
 def _tuples(o): return tuple(_tuples(i) for i in o) if isinstance(o, (list,tuple)) else o
 
 def changes_of(recipe:Recipe # named after the one that it comes from: "ferplus-lite", "ferplus-lite+pos=0"
-              )->dict: # field -> value, without the name; empty for a recipe of one's own
+              )->dict: # field -> value, without the name; empty for a recipe that is not in `RECIPES`
     "What differs from the recipe in `RECIPES`."
     known = RECIPES.get(recipe.name.split("+")[0])
     return {} if known is None else {k: v for k,v in asdict(recipe).items() if k != "name" and v != getattr(known, k)}
@@ -192,7 +191,7 @@ def _known_fields(names):
         if k not in fields_: raise ValueError(f"a recipe has no field {k!r}{_nearest(k, fields_)} Its fields are {', '.join(fields_[3:])}.")
 
 # %% ../nbs/core/10_recipes.ipynb #2c572d10
-def change(recipe:Recipe, # where to start from
+def change(recipe:Recipe, # recipe to start from
            **changes # field = value
           )->Recipe: # a new one, checked
     "The recipe with some fields changed; ValueError names the nearest field for an unknown one."
@@ -225,21 +224,21 @@ def get_recipe(name:str, # a key of `RECIPES`
 
 # %% ../nbs/core/10_recipes.ipynb #d20fba5d
 def run_name(recipe:Recipe, # recipe of the run
-             read:dict|None=None, # arguments of the data set's reader that were given
+             read:dict|None=None, # arguments of the data set's reader, as given
              init:str|Path|None=None # checkpoint that the run started from
             )->str: # "ferplus-lite", "ferplus-lite+loss=ce"
-    "Name of a run: the recipe's, and what was changed. The only function that makes such names; nothing reads them apart."
+    "Name of a run: the recipe's, and what was changed. Only this function makes such names, and nothing parses them."
     changed = changes_of(recipe)
     if recipe.dataset != "synthetic": changed |= {k: v for k, v in (read or {}).items() if k != "skip_bad"}
     if init: changed["init"] = Path(init).name
     def part(k, v): return f"{k}={json.dumps(v, separators=(',',':'))}".replace('"', "")
     return "+".join([recipe.name, *(part(k, v) for k, v in sorted(changed.items()) if f"+{k}=" not in recipe.name)])
 
-def run_file(results:str|Path, # folder of records
+def run_file(results:str|Path, # folder of run records
              name:str, # as `run_name` gives it
              seed:int # seed of the run
             )->Path: # JSON file in `results`
-    "Where the record of a run is kept."
+    "File of a run record."
     return Path(results)/(re.sub(r"[^\w.+=-]", "_", name) + f"__s{seed}.json")
 
 # %% ../nbs/core/10_recipes.ipynb #5c1f0a02
@@ -254,7 +253,7 @@ _in_paper = dict(model="Section II", arch="Section II-C", weights="Section I, Fi
 _in_code = dict.fromkeys(("pool","sr","lowres_grad","augment","batch_size","epochs","weight_decay","ema","balanced","mixup","sr_epochs"), "authors' code")
 _sources = {
     "paper": _in_paper | _in_code | dict(sgd_lr="unused", sr_range="ours: what EDSR was trained on"),
-    "authors": dict(sgd_lr="ours: a tenth of lr; their code does not tell", views="ours: the paper's; their code has fastai 1's eight corner zooms",
+    "authors": dict(sgd_lr="ours: a tenth of lr; not in their code", views="ours: the paper's; their code has fastai 1's eight corner zooms",
                     views_n="authors' code", alpha="authors' code (RAF-DB)"),
     "ours": {},
 }
