@@ -34,7 +34,7 @@ def seed_all(s:int # seed
     np.random.seed(s)
     torch.manual_seed(s)
 
-def random_state()->dict: # tensors, numbers and tuples only, so that it is read back without unpickling
+def random_state()->dict: # tensors, numbers and tuples only, so that it is read without unpickling
     "State of all generators."
     kind, keys, *rest = np.random.get_state()
     out = dict(torch=torch.get_rng_state(), numpy=(kind, torch.from_numpy(keys.astype(np.int64)), *rest), python=random.getstate())
@@ -42,7 +42,7 @@ def random_state()->dict: # tensors, numbers and tuples only, so that it is read
 
 def set_random_state(s:dict # what `random_state` returned
                     )->None:
-    "Put all generators back."
+    "Set the state of all generators."
     kind, keys, *rest = s["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(s["torch"])
@@ -51,7 +51,7 @@ def set_random_state(s:dict # what `random_state` returned
 
 def unwrap_dl(dl:object # any DataLoader
              )->object: # a DataLoader
-    "The DataLoader itself, where several processes share it."
+    "The DataLoader itself, without the wrapper of distributed training."
     return dl.dl if getattr(type(dl), "shared", False) else dl
 
 def unwrap_model(model:nn.Module # any module
@@ -60,7 +60,7 @@ def unwrap_model(model:nn.Module # any module
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 class SeedEpochs(Callback):
-    "Start every epoch from its own seed; with several processes each augments in its own way."
+    "Start every epoch from its own seed; in distributed training each process augments in its own way."
     order = -90
     def __init__(self,
                  seed:int, # seed of the run
@@ -76,15 +76,15 @@ class EMA(Callback):
     "Validate and keep an exponential moving average of the weights."
     order = 65
     def __init__(self,
-                 decay:float=0.998): # share of the old average that one batch keeps, in [0,1)
+                 decay:float=0.998): # weight of the old average in each update, in [0,1)
         if not 0 <= decay < 1: raise ValueError(f"decay must be in [0,1), got {decay}.")
         self.decay, self.average, self.steps, self.trained = decay, None, 0, None # trained: the weights while the model holds the average
 
     def _copy(self): return {k: v.detach().clone() for k, v in unwrap_model(self.model).state_dict().items()}
     def _put(self, state): unwrap_model(self.model).load_state_dict(state)
     def before_fit(self):
-        self.run = not hasattr(self.learn, "lr_finder") # which trains to destruction and puts the weights back
-        if self.run and self.average is None: self.average, self.steps = self._copy(), 0 # not None: a stopped training resumes
+        self.run = not hasattr(self.learn, "lr_finder") # which lets the loss diverge and restores the weights
+        if self.run and self.average is None: self.average, self.steps = self._copy(), 0 # not None: a resumed training
 
     @torch.no_grad()
     def after_batch(self):
@@ -113,8 +113,8 @@ class EMA(Callback):
 
 # %% ../nbs/core/08_callbacks.ipynb #54144be9
 def smaller_rate(stage:str # name of the stage
-                )->str: # advice
-    "Which field of the recipe to change where a training diverged."
+                )->str: # advice, for a message
+    "Advice on the field of the recipe to change where a training diverged."
     key = "base_lr" if stage.startswith("base") else "sgd_lr" if stage == "sgd" else "lr"
     return f"A smaller learning rate usually helps: --set {key}=..., with --fresh or another --out, since the recipe changes."
 
@@ -138,7 +138,7 @@ class Checkpoint(Callback):
     def before_epoch(self):
         self.acc = next((o for o in self.learn.cbs if isinstance(o, GradientAccumulation)), None)
         if self.acc: self.acc.count = 0
-        self.opt.zero_grad() # an epoch starts without leftovers, be they of accumulated batches or of another training of a part
+        self.opt.zero_grad() # an epoch starts without gradients left over from accumulated batches or from another training
         here, self.here = self.here, None
         self.done, self.spent, self.step_seconds, self.t0 = 0, 0., 0., time.perf_counter()
         if here and here["batch"]:
@@ -171,7 +171,7 @@ class Checkpoint(Callback):
         self.t0 = None
 
     def row(self)->dict: # column -> value: metrics, the blocks' last rates, seconds of all, of training and of the steps without the loader
-        "What history tells of the epoch that ends."
+        "Row of the history for the epoch that ends."
         names, values = self.recorder.metric_names[1:-1], self.recorder.log[1:-1]
         rates = {f"lr_{k}": h["lr"] for k, h in zip(block_names(unwrap_model(self.model)), self.opt.hypers, strict=True)}
         seconds = dict(seconds=self.spent + time.perf_counter() - self.t0, train_seconds=self.train_seconds, step_seconds=self.step_seconds)
@@ -182,7 +182,7 @@ class Checkpoint(Callback):
               epoch:int, # epochs that are done
               batch:int=0 # batches of the next one that are done
              )->bytes: # content of a file for `restore`
-        "What training resumes from."
+        "State to resume from, as bytes."
         opt, smooth, ema = self.opt.state_dict(), self.recorder.smooth_loss, getattr(self.learn, "ema", None)
         hypers = [{k: _plain(v) for k, v in h.items()} for h in opt["hypers"]]
         out = dict(epoch=epoch, batch=batch, model=ema.weights() if ema else unwrap_model(self.model).state_dict(), opt=dict(state=list(opt["state"]), hypers=hypers),
@@ -211,8 +211,8 @@ class Checkpoint(Callback):
 def restore(learn:Learner, # Learner with an optimiser
             path:str|Path # file of a state
            )->dict: # the state
-    "Put weights, moving average and optimiser back."
-    s = torch.load(path, weights_only=True, map_location="cpu") # generators' states must stay there
+    "Restore weights, moving average and optimiser."
+    s = torch.load(path, weights_only=True, map_location="cpu") # the generators' states must stay on the CPU
     s["opt"], s["ema"] = to_device(s["opt"], learn.dls.device), to_device(s.get("ema"), learn.dls.device)
     learn.model.to(learn.dls.device).load_state_dict(s["model"])
     learn.opt.load_state_dict(s["opt"])
@@ -273,7 +273,7 @@ def _device(device): return torch.device(device or ("cuda" if torch.cuda.is_avai
 
 def half_precision(device:torch.device # device of the training
                   )->str: # "bf16" or "fp16"
-    "The half precision that a device computes in: fp16 on graphics cards without bf16 units, which would only emulate it."
+    "Half precision of a device: fp16 on GPUs that only emulate bf16."
     return "fp16" if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False) else "bf16"
 
 def _step_seconds(model, x, dtype): # one training step without the optimiser
@@ -287,9 +287,9 @@ def time_precisions(model:nn.Module, # network in training mode; a copy is used
                     size:int, # image size in pixels
                     batch_size:int, # images per step
                     device:torch.device, # device of the training
-                    rounds:int=3 # after one to warm up; in turns, since other programs slow one and not the other
+                    rounds:int=3 # timed rounds after a warm-up; float32 and half precision alternate, since other programs may slow one of them
                    )->dict: # "float32" and the device's half precision -> seconds of a training step, the best of all rounds
-    "Time a training step of this very network."
+    "Time a training step of `model`."
     with torch.random.fork_rng():
         model, x = copy.deepcopy(model).to(device).train(), torch.rand(batch_size, 3, size, size, device=device)
         taken, first = {"float32": [], half_precision(device): []}, {}
@@ -298,16 +298,16 @@ def time_precisions(model:nn.Module, # network in training mode; a copy is used
                 seconds = _step_seconds(model, x, _DTYPES[o])
                 first.setdefault(o, seconds)
                 if i: times.append(seconds)
-                elif seconds > 3*first["float32"]: return first # emulated: no need to look twice
+                elif seconds > 3*first["float32"]: return first # emulated: no need to time it again
     return {o: min(times) for o, times in taken.items()}
 
 def resolve_precision(precision:str="auto", # "auto", "float32", "bf16" or "fp16"
                       device:torch.device|str|None=None, # torch device; default: a GPU if there is one
-                      model:nn.Module|None=None, # network that will be trained; None: a few convolutions
+                      model:nn.Module|None=None, # network to train; None: a few convolutions
                       size:int|None=None, # size of its images in pixels; default: 48
-                      batch_size:int|None=None # of its training; on a CPU four images are timed
+                      batch_size:int|None=None # images per step; on a CPU four images are timed
                      )->str: # "float32", "bf16" or "fp16"
-    "What `auto` means for a network on a device. ValueError for fp16 on a CPU."
+    "Precision of a training; \"auto\" is timed. ValueError for fp16 on a CPU."
     device = _device(device)
     if precision == "auto":
         if device.type not in ("cpu","cuda"): return "float32"
@@ -321,8 +321,8 @@ def resolve_precision(precision:str="auto", # "auto", "float32", "bf16" or "fp16
 
 def precision_callbacks(precision:str="auto", # "auto", "float32", "bf16" or "fp16"
                         device:torch.device|str|None=None # torch device; default: a GPU if there is one
-                       )->list: # of callbacks
-    "Callbacks for mixed precision. ValueError for float16 on a CPU."
+                       )->list: # callbacks
+    "Callbacks for mixed precision. ValueError for fp16 on a CPU."
     precision, device = resolve_precision(precision, device), _device(device)
     if precision == "float32": return []
     if device.type != "cuda": return [Autocast()]
