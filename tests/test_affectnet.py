@@ -236,7 +236,7 @@ BROKEN = {
         r"training.csv, row 82: the line has 3 cells instead of 9\.", 1),
     "missing picture": (m.affectnet_original, lambda d: picture_of(d).unlink(), r"training.csv, row 4: .* is missing on disk\.", 1),
     "unreadable picture": (m.affectnet_original, lambda d: anew(picture_of(d), b"no picture"),
-        r"training.csv, row 4: .* is not a picture that can be read", 1),
+        r"training.csv, row 4: .* is not an image that can be read", 1),
     "picture cut off": (m.affectnet_original, lambda d: anew(picture_of(d), picture_of(d).read_bytes()[:-20]),
         r"training.csv, row 4: .* ends in the middle", 1),
     "no text": (m.affectnet_original, lambda d: (d/LIST).write_bytes(b"subDirectory_filePath,expression\n\xff\xfe,1\n"),

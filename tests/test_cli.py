@@ -140,7 +140,7 @@ def test_skip_bad(psr_fer, faces, tmp_path):
     bad = ferplus_table(faces, "label.csv", check_files=False)["path"][0]
     (tmp_path/"faces"/bad).write_text("broken")
     code, _, err = psr_fer("data", tmp_path/"faces", "--labels", "label.csv")
-    assert code == 2 and f"{bad} is not a picture that can be read" in err and "--skip-bad" in err
+    assert code == 2 and f"{bad} is not an image that can be read" in err and "--skip-bad" in err
     code, out, _ = psr_fer("data", tmp_path/"faces", "--labels", "label.csv", "--skip-bad", "--no-figures")
     assert code == 0 and "left out as bad: 1 face" in out
 

@@ -189,7 +189,7 @@ def test_too_few_faces(tmp_path):
 def test_too_few_faces_are_left_after_skipping(tmp_path):
     folders(tmp_path, n=10)
     (tmp_path/"bored"/"0.png").write_bytes(b"not a picture")
-    assert "bored/0.png is not a picture that can be read" in wrong(tmp_path)
+    assert "bored/0.png is not an image that can be read" in wrong(tmp_path)
     assert "bored has 9 faces; a class needs 10 or more" in wrong(tmp_path, skip_bad=True)
 
 
@@ -251,7 +251,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_photos_that_cannot_be_read_are_not_passed_over(tmp_path):
     folders(tmp_path)
     (tmp_path/"bored"/"IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    assert ".heic" in PICTURES and "bored/IMG_1.HEIC is not a picture that can be read" in wrong(tmp_path)
+    assert ".heic" in PICTURES and "bored/IMG_1.HEIC is not an image that can be read" in wrong(tmp_path)
     assert len(custom_table(tmp_path, skip_bad=True)) == 24
 
 

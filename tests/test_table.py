@@ -35,9 +35,9 @@ def test_sizes_are_those_on_disk(small, tmp_path):
     (lambda t: t.iloc[:0], "there is no face in it"),
     (lambda t: t.assign(label=["bored", *t["label"][1:]]), "list.csv, row 2: label 'bored' is none of neutral"),
     (lambda t: t.assign(split=["dev", *t["split"][1:]]), "list.csv, row 2: split 'dev' is none of train, valid, test"),
-    (lambda t: t.assign(anger=[-.1, *t["anger"][1:]]), "row 2: a vote share is negative or not a number"),
-    (lambda t: t.assign(anger=[float("nan"), *t["anger"][1:]]), "a vote share is negative or not a number"),
-    (lambda t: t.assign(**{e: [0., *t[e][1:]] for e in EMOTIONS}), "row 2: the vote shares are all zero"),
+    (lambda t: t.assign(anger=[-.1, *t["anger"][1:]]), "row 2: a vote is negative or not a number"),
+    (lambda t: t.assign(anger=[float("nan"), *t["anger"][1:]]), "a vote is negative or not a number"),
+    (lambda t: t.assign(**{e: [0., *t[e][1:]] for e in EMOTIONS}), "row 2: the votes are all zero"),
     (lambda t: t.assign(path=["35.png", *t["path"][1:]]), "35.png stands more than once, with different labels or splits"),
 ])
 def test_check_table_says_what_is_wrong(small, change, words):

@@ -21,7 +21,7 @@ from ..predict.images import open_image
 # %% ../../nbs/data/00_table.ipynb #822d222a
 @dataclass(eq=False)
 class FaceTable(GetAttr):
-    "The images of a data set, one row each, and what is known about them as a whole; everything else is asked of `df`."
+    "The faces of a data set, one row each, and their metadata; other attributes are those of `df`."
     df: pd.DataFrame # one row per face, columns as above
     root: Path = Path() # data folder
     classes: tuple = EMOTIONS # class names in the order of the model's outputs
@@ -31,7 +31,7 @@ class FaceTable(GetAttr):
     notes: list = field(default_factory=list) # remarks that are no problem
     protocol: str|None = None # rule that made the labels
     skipped: int = 0 # bad rows left out
-    skipped_because: list = field(default_factory=list) # one sentence per problem left out
+    skipped_because: list = field(default_factory=list) # message of each problem left out
     _default = "df"
 
     def __len__(self)->int: return len(self.df)
@@ -50,7 +50,7 @@ class FaceTable(GetAttr):
     def of(cls, table:"FaceTable|pd.DataFrame", # a data set, or just its rows
            root:str|Path|None=None # data folder; default: where the table was read from
           )->"FaceTable": # with rows numbered from 0
-        "A table of these rows, with the defaults for what a plain DataFrame does not hold."
+        "A table of these rows, with defaults for what a DataFrame does not hold."
         table = table if isinstance(table, cls) else cls(table)
         return replace(table, df=table.df.reset_index(drop=True), root=Path(table.root if root is None else root))
 
@@ -109,7 +109,7 @@ def open_face(root:str|Path, # data folder; "" for paths that are not relative t
               path:object, # image relative to `root` ("file.csv::17": row 17, from 0, of a table of pixels), bytes, array, tensor or PIL image
               box:tuple|None=None # (left, top, right, bottom) in pixels, or None for the whole image
              )->Image.Image: # mode "L" for grey, else "RGB"; turned upright as EXIF says, cropped
-    "Open one image; OSError with one sentence when it cannot be read."
+    "Open one image; OSError with a short message when it cannot be read."
     try:
         file, _, row = str(path).partition("::") if isinstance(path, (str, Path)) else ("", "", "")
         if hasattr(path, "detach"): # a tensor, by fastai's rule: (H,W,3)
@@ -142,7 +142,7 @@ def look(root:str|Path, # data folder
             (w, h), kind, grey = im.size, im.format, im.mode in ("L","1","LA")
             if im.getexif().get(274, 1) > 4: w, h = h, w # it is stored on its side
     except Exception as e: # Pillow raises many kinds for broken files
-        return f"is not a picture that can be read ({type(e).__name__})"
+        return f"is not an image that can be read ({type(e).__name__})"
     if kind in _ends:
         with open(full, "rb") as f:
             f.seek(max(-64, -full.stat().st_size), 2)
@@ -161,15 +161,15 @@ def places(table:"FaceTable|pd.DataFrame" # a data set
 
 def columns_missing(missing:list, # names of columns that are not there
                     needed:list|tuple # names of all that should be
-                   )->str: # one sentence
-    "The message for a table that lacks columns."
+                   )->str: # error message
+    "The message for a table with missing columns."
     return f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; needed are {', '.join(needed)}."
 
 def check_table(table:pd.DataFrame, # as in the list of columns above
                 root:str|Path|None=None, # data folder; None skips the images themselves, else width, height and grey are filled in
                 classes:list|tuple=EMOTIONS # names that `label` may have
                )->list: # of `Problem`; empty when all is well
-    "Everything that can be wrong with a table: columns, labels, splits, shares, duplicates, and its images."
+    "Everything that can be wrong with a table: columns, labels, splits, votes, duplicates, and its images."
     missing = [o for o in ("path","split","label") if o not in table]
     if missing: return [Problem("table", None, columns_missing(missing, COLUMNS))]
     if not len(table): return [Problem("table", None, "there is no face in it.")]
@@ -179,11 +179,11 @@ def check_table(table:pd.DataFrame, # as in the list of columns above
     def add(mask, message, where=source, at=row): out.extend(Problem(where[i], at[i], message(i), int(i)) for i in np.flatnonzero(mask))
     add(~label.isin(classes), lambda i: f"label {label.iloc[i]!r} is none of {', '.join(classes)}.")
     add(~split.isin(SPLITS), lambda i: f"split {split.iloc[i]!r} is none of {', '.join(SPLITS)}.")
-    if (shares := [o for o in classes if o in table]):
-        s = table[shares].to_numpy(float)
+    if (voted := [o for o in classes if o in table]):
+        s = table[voted].to_numpy(float)
         finite = np.isfinite(s).all(1)
-        add((s < 0).any(1) | ~finite, lambda i: "a vote share is negative or not a number.")
-        add(finite & (s.sum(1) <= 0), lambda i: "the vote shares are all zero.")
+        add((s < 0).any(1) | ~finite, lambda i: "a vote is negative or not a number.")
+        add(finite & (s.sum(1) <= 0), lambda i: "the votes are all zero.")
     place = table[["path", *BOX]].astype(str).agg("|".join, axis=1) if set(BOX) <= set(table) else table["path"]
     clash = table.groupby(place)[["label","split"]].transform("nunique").gt(1).any(axis=1)
     add(clash, lambda i: f"{path[i]} stands more than once, with different labels or splits.")
@@ -200,10 +200,10 @@ def finish_table(table:pd.DataFrame, # rows as a reader found them, with source 
                  root:str|Path, # data folder
                  layout:str, # what was found, in words; printed and kept
                  problems:list|tuple=(), # what the reader itself found wrong
-                 notes:list|tuple=(), # remarks that are no problem (say, an image that stands twice by design)
+                 notes:list|tuple=(), # remarks that are no problem, such as an image listed twice by design
                  classes:list|tuple=EMOTIONS, # classes in the order of the model's outputs
                  skip_bad:bool=False, # drop bad rows instead of raising
-                 check_files:bool=True, # look at every picture (sizes come from there)
+                 check_files:bool=True, # check every image file (sizes come from there)
                  splits:list|tuple=SPLITS # splits that must not be empty
                 )->FaceTable: # fit for use; dataset and protocol are the reader's to fill in
     "Check what a reader found, drop or report what is bad, and remember where it came from."
@@ -234,13 +234,13 @@ def class_counts(table:FaceTable|pd.DataFrame, # a data set
     classes, splits = list(classes or FaceTable.of(table).classes), [o for o in SPLITS if (table["split"] == o).any()]
     return pd.crosstab(table["label"], table["split"]).reindex(index=classes, columns=splits, fill_value=0)
 
-def vote_shares(table:FaceTable|pd.DataFrame, # a data set with one column per class
-                classes:list|tuple|None=None # order of the columns; default: the data set's own
-               )->np.ndarray: # (N,C) float64, rows sum to 1
-    "Share of the votes that each class got, face by face."
+def label_distributions(table:FaceTable|pd.DataFrame, # a data set with one column per class
+                        classes:list|tuple|None=None # order of the columns; default: the data set's own
+                       )->np.ndarray: # (N,C) float64, rows sum to 1
+    "Label distribution of each face: its votes divided by their sum."
     classes = list(classes or FaceTable.of(table).classes)
-    lacking = [o for o in classes if o not in table]
-    if lacking: raise ValueError(f"this table has no votes (columns {', '.join(lacking)} missing); use hard labels.")
+    missing = [o for o in classes if o not in table]
+    if missing: raise ValueError(f"this table has no votes (columns {', '.join(missing)} missing); use hard labels.")
     s = table[classes].to_numpy(float)
     return s/np.maximum(s.sum(1, keepdims=True), 1e-12)
 
@@ -248,7 +248,9 @@ def label_prior(table:FaceTable|pd.DataFrame, # a data set with votes
                 split:str="train", # the paper uses the training split only
                 classes:list|tuple|None=None # order of rows and columns; default: the data set's own
                )->pd.DataFrame: # (C,C) float64 in [0,1]; rows sum to 1
-    "Mean vote shares of the faces of each label (Eq. 5, Table 2)."
+    "Mean label distribution of the faces of each label (Eq. 5, Table 2)."
     classes = list(classes or FaceTable.of(table).classes)
     t = table[table["split"] == split]
-    return pd.DataFrame(vote_shares(t, classes), columns=classes).groupby(t["label"].to_numpy()).mean().reindex(classes)
+    return pd.DataFrame(label_distributions(t, classes), columns=classes).groupby(t["label"].to_numpy()).mean().reindex(classes)
+
+vote_shares = label_distributions # the former name
