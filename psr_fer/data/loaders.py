@@ -22,11 +22,11 @@ from fastai.vision.augment import CropPad, RandomCrop, RandomResizedCrop, RandTr
 from fastai.vision.core import PILImage, TensorImage
 from fastai.vision.data import get_grid
 from .augment import FERAugment, augmentation, imagenet_normalize
-from .table import BOX, FaceTable, SPLITS, open_face, places, vote_shares
+from .table import BOX, FaceTable, SPLITS, label_distributions, open_face, places
 
 # %% ../../nbs/data/01_loaders.ipynb #2338a648
-MEMORY = 3*2**29 # bytes of decoded faces that are held in memory; more goes to a temporary file
-_held = weakref.WeakSet() # caches that hold memory or a temporary file
+MEMORY = 3*2**29 # limit of the decoded faces in memory, bytes; more goes to a temporary file
+_held = weakref.WeakSet() # caches with memory or a temporary file
 
 class PixelCache:
     "Decoded faces of one table at one size, each decoded at most once."
@@ -34,9 +34,9 @@ class PixelCache:
                  table:FaceTable|pd.DataFrame, # a data set
                  root:str|Path, # its folder
                  size:int|tuple, # pixels: int, or (height, width)
-                 where:str|Path="memory", # "memory" (above `limit` bytes a temporary file), or a folder for a file that outlives the process
+                 where:str|Path="memory", # "memory" (above `limit` bytes a temporary file), or a folder for a file that is kept
                  workers:int|None=None, # decoding threads; default: the number of processors
-                 limit:int|None=None): # bytes that may be held in memory; default `MEMORY`
+                 limit:int|None=None): # limit in memory, bytes; default `MEMORY`
         self.places, self.root, self.where = places(table), root, where
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.channels, self.workers = 1 if FaceTable.of(table).grey else 3, workers or os.cpu_count()
@@ -98,40 +98,42 @@ class PixelCache:
     def __len__(self): return len(self.places)
 
 # %% ../../nbs/data/01_loaders.ipynb #e363c99c
-class TensorShares(TensorBase):
-    "Shares of the votes, (C,) or (B,C) float32: the target of soft labels."
+class TensorDistribution(TensorBase):
+    "Label distribution, (C,) or (B,C) float32: the target of soft labels."
+
+TensorShares = TensorDistribution # the former name
 
 class SoftLabel(ItemTransform):
-    "Training target: share of votes per class."
+    "Training target: label distribution."
     split_idx, order = 0, 1
-    def __init__(self, names:list|tuple): # the classes, in the order of the model's outputs
+    def __init__(self, names:list|tuple): # class names in the order of the model's outputs
         super().__init__()
         self.names = list(names)
     def encodes(self, row):
         s = np.array([getattr(row, o) for o in self.names], np.float32)
-        return TensorShares(torch.from_numpy(s/s.sum()))
+        return TensorDistribution(torch.from_numpy(s/s.sum()))
 
 class HardLabel(DisplayedTransform):
-    "Target as a class index; `vocab` are the class names in the order of the model's outputs."
+    "Target as a class index; `vocab` holds the class names."
     loss_func, order = CrossEntropyLossFlat(flatten=False), 2 # not flattened: takes class indices and label distributions
-    def __init__(self, names:list|tuple): # likewise
+    def __init__(self, names:list|tuple): # class names in the order of the model's outputs
         super().__init__()
         self.vocab, self.c = CategoryMap(list(names), sort=False), len(names)
-    def encodes(self, row): return row if isinstance(row, TensorShares) else TensorCategory(self.vocab.o2i[getattr(row, "label", row)])
+    def encodes(self, row): return row if isinstance(row, TensorDistribution) else TensorCategory(self.vocab.o2i[getattr(row, "label", row)])
     def decodes(self, o:TensorCategory): return Category(self.vocab[int(o)])
-    def decodes(self, o:TensorShares): # noqa: F811 - chosen by type; fastai also casts class indices to the type of the training target
+    def decodes(self, o:TensorDistribution): # noqa: F811 - chosen by type; fastai also casts class indices to the type of the training target
         return Category(self.vocab[int(o)] if o.ndim == 0 else f"{self.vocab[int(o.argmax())]} {float(o.max()):.0%}")
 
 # %% ../../nbs/data/01_loaders.ipynb #237ed0f2
 # `psr_fer.learner` makes these part of fastai's dispatch
-def show_results(x:TensorImage, y:TensorShares, samples, outs, ctxs=None, max_n=10, nrows=None, ncols=None, figsize=None, **kwargs):
+def show_results(x:TensorImage, y:TensorDistribution, samples, outs, ctxs=None, max_n=10, nrows=None, ncols=None, figsize=None, **kwargs):
     if ctxs is None: ctxs = get_grid(min(len(samples), max_n), nrows=nrows, ncols=ncols, figsize=figsize)
     for (face,truth),(guess,),ax,_ in zip(samples, outs, ctxs, range(max_n), strict=False):
         face.show(ctx=ax, **kwargs); truth.show(ctx=ax, **kwargs)
         guess.show(ctx=ax, color="green" if truth.startswith(guess) else "red", **kwargs)
     return ctxs
 
-def plot_top_losses(x:TensorImage, y:TensorShares, *args, **kwargs): # as for class indices
+def plot_top_losses(x:TensorImage, y:TensorDistribution, *args, **kwargs): # as for class indices
     from fastai.vision.learner import plot_top_losses as of_fastai
     return of_fastai(x, TensorCategory(y), *args, **kwargs)
 
@@ -150,20 +152,20 @@ class OpenFace(Transform):
 # %% ../../nbs/data/01_loaders.ipynb #84f5e589
 def table_targets(table:FaceTable|pd.DataFrame, # a data set
                   classes:list|tuple, # class names in the order of the model's outputs
-                  soft:bool=False # vote shares instead of one label
+                  soft:bool=False # label distributions instead of class indices
                  )->torch.Tensor: # (N,) int64, or (N,C) float32
     "Targets of all rows at once."
-    if soft: return torch.from_numpy(vote_shares(table, classes).astype(np.float32))
+    if soft: return torch.from_numpy(label_distributions(table, classes).astype(np.float32))
     return torch.from_numpy(pd.Categorical(table["label"], categories=list(classes)).codes.astype(np.int64))
 
 # %% ../../nbs/data/01_loaders.ipynb #c3c30af9
 def _squished(tfms): # (height, width) that these item transforms resize to when they do nothing else, or None
     fs = [f for f in tfms if f.name not in ("noop", "ToTensor")]
-    plain = len(fs) == 1 and type(fs[0]) is Resize and fs[0].method == ResizeMethod.Squish and fs[0].mode == Image.Resampling.BILINEAR
-    return tuple(fs[0].size[::-1]) if plain else None
+    ours = len(fs) == 1 and type(fs[0]) is Resize and fs[0].method == ResizeMethod.Squish and fs[0].mode == Image.Resampling.BILINEAR
+    return tuple(fs[0].size[::-1]) if ours else None
 
 class CachedDL(TfmdDL):
-    "A TfmdDL that reads whole batches from a `PixelCache`; `balanced` draws every class equally often."
+    "A TfmdDL that reads whole batches from a `PixelCache`; `balanced` samples every class equally often."
     def __init__(self,
                  dataset:Datasets, # fastai's Datasets over rows of a table, or over other items
                  *args,
@@ -180,11 +182,11 @@ class CachedDL(TfmdDL):
         self.rows, self.targets = items.index.to_numpy(), table_targets(items, dataset.vocab, soft) # rows of the table in `cache`
 
     def new(self, dataset=None, cls=None, **kwargs):
-        if dataset is None or dataset is self.dataset: # another view of the same faces
+        if dataset is None or dataset is self.dataset: # another DataLoader over the same faces
             kwargs = dict(dict(cache=self.cache, balanced=self.balanced), **kwargs)
         return super().new(dataset, cls, **kwargs)
 
-    def _one_pass(self): # fastai looks at one item to learn the types; that must not shift the random views of a run
+    def _one_pass(self): # fastai looks at one item to learn the types; that must not change the random augmentation of a run
         with torch.random.fork_rng(devices=[]): super()._one_pass()
 
     @property
@@ -203,7 +205,7 @@ class CachedDL(TfmdDL):
             if not cached: yield self.do_batch([self.do_item(o) for o in b])
             else:
                 y = self.targets[torch.from_numpy(self.last)]
-                yield TensorImage(self.cache(self.rows[self.last])), (TensorShares if y.is_floating_point() else TensorCategory)(y)
+                yield TensorImage(self.cache(self.rows[self.last])), (TensorDistribution if y.is_floating_point() else TensorCategory)(y)
 
     def get_idxs(self):
         idxs = super().get_idxs()
@@ -236,15 +238,15 @@ class FERBlock(DataBlock):
     def __init__(self,
                  read:Callable|None=None, # function from a data folder to its table; None: only tables are given
                  size:int|tuple=96, # pixels: int, or (height, width)
-                 soft:bool=False, # train against vote shares (validation always against the one label)
+                 soft:bool=False, # train with soft labels (validation always uses the one label)
                  augment:str|dict|list|None="ferplus", # see `psr_fer.data.augment.augmentation`; applies to the training split
-                 balanced:bool=False, # draw every class equally often in training
+                 balanced:bool=False, # sample every class equally often in training
                  normalize:Transform|None=None, # batch transform; default ImageNet
                  cache:str|Path|None="memory", # "memory", a folder for a cache on disk, or None: decode every time
                  seed:int|None=None, # seed of the order of the training faces
                  root:str|Path|None=None, # data folder; default: where the table was read from
                  splitter:Callable=by_split, # function from the table to lists of row numbers: train, valid, ...
-                 item_tfms:Transform|list|None=None, # item transforms of your own
+                 item_tfms:Transform|list|None=None, # further item transforms
                  batch_tfms:Transform|list|None=None): # batch transforms instead of `augment`
         self.size, self.soft, self.augment, self.balanced, self.cache, self.seed = size, soft, augment, balanced, cache, seed
         def get_items(source): # a fresh index: the cache knows faces by their row
