@@ -14,16 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 # %% ../../nbs/models/01_edsr.ipynb #8eceffd9
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # mean RGB in 0..1 of the pictures behind the published weights
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # mean RGB in 0..1 of the images behind the published weights
 
 def _conv(n_in, n_out): return nn.Conv2d(n_in, n_out, 3, padding=1)
 
 # %% ../../nbs/models/01_edsr.ipynb #35f773ff
 class MeanShift(nn.Module):
-    "Subtract or add the DIV2K mean; the published files hold it as a 1x1 convolution, so it keeps those names and is never trained."
-    def __init__(self,
-        sign:int # -1 subtracts, 1 adds
-    ):
+    "Subtract or add the DIV2K mean; named as the 1x1 convolution of the published files, and never trained."
+    def __init__(self, sign:int): # -1 subtracts, 1 adds
         super().__init__()
         self.register_buffer("weight", torch.eye(3).view(3, 3, 1, 1))
         self.register_buffer("bias", sign*255*torch.tensor(DIV2K_MEAN))
@@ -31,29 +29,24 @@ class MeanShift(nn.Module):
 
 class ResBlock(nn.Module):
     "Residual block without batch normalisation."
-    def __init__(self,
-        n_feats:int,       # features
-        res_scale:float=1. # weight of the residual
-    ):
+    def __init__(self, n_feats:int, # features
+                 res_scale:float=1.): # weight of the residual
         super().__init__()
         self.body = nn.Sequential(_conv(n_feats, n_feats), nn.ReLU(inplace=True), _conv(n_feats, n_feats))
         self.res_scale = res_scale
     def forward(self, x): return torch.add(x, self.body(x), alpha=self.res_scale)
 
 # %% ../../nbs/models/01_edsr.ipynb #a28aae6e
-def _upsampler(scale, n_feats):
-    "Convolution and pixel shuffle; twice by 2 for scale 4."
+def _upsampler(scale, n_feats): # convolution and pixel shuffle; twice by 2 for scale 4
     steps = {2: [2], 3: [3], 4: [2, 2]}[scale]
     return nn.Sequential(*[o for s in steps for o in (_conv(n_feats, s*s*n_feats), nn.PixelShuffle(s))])
 
-def _bilinear_taps(s):
-    "(s,3) weights of the pixels before, here and after for each of `s` sub-pixels."
+def _bilinear_taps(s): # (s,3) weights of the pixels before, here and after for each of `s` sub-pixels
     d = (torch.arange(s) + 0.5)/s - 0.5
     return torch.stack([(-d).clamp(min=0), 1 - d.abs(), d.clamp(min=0)], 1)
 
 # %% ../../nbs/models/01_edsr.ipynb #ae820ddb
-def _enlarge_colours(conv, s):
-    "Set the first three features that go into a pixel shuffle by `s` to bilinear enlargement."
+def _enlarge_colours(conv, s): # set the first three features that go into a pixel shuffle by `s` to bilinear enlargement
     taps = _bilinear_taps(s)
     kernels = torch.einsum("ik,jl->ijkl", taps, taps).reshape(s*s, 3, 3)
     conv.weight[:3*s*s], conv.bias[:3*s*s] = 0, 0
@@ -83,8 +76,7 @@ class EDSR(nn.Module):
         n_resblocks:int=16,   # residual blocks: 16 baseline, 32 large model
         n_feats:int=64,       # features, 3 or more: 64 baseline, 256 large model
         res_scale:float=1.,   # weight of each block's residual: 1 baseline, 0.1 large model
-        start:str="bilinear", # initial weights: "bilinear" enlarges before any training, "random" is PyTorch's start
-    ):
+        start:str="bilinear"): # initial weights: "bilinear" enlarges before any training, "random" is PyTorch's start
         super().__init__()
         if scale not in (2, 3, 4): raise ValueError(f"EDSR got scale={scale!r}; it must be 2, 3 or 4.")
         if n_feats < 3 or n_resblocks < 0:
@@ -140,21 +132,19 @@ def edsr_config(sd:dict # names and tensors of an EDSR, with or without its mean
     return dict(scale=scale, n_resblocks=_n_resblocks(sd), n_feats=n_feats, res_scale=0.1 if n_feats >= 256 else 1.)
 
 # %% ../../nbs/models/01_edsr.ipynb #6c02f8dc
-def _fetch(name, download):
-    "Path of the published file `name`, fetched if `download`."
+def _fetch(name, download): # path of the published file `name`
     file, url = Path(torch.hub.get_dir())/"checkpoints"/PUBLISHED[name], URL + PUBLISHED[name]
     if file.exists(): return file
     if not download: raise ValueError(f"The published weights {name!r} are not at {str(file)!r}; fetch {url} and give its path, "
-                                      "pass download=True to try that address, or train your own with train_sr.")
+                                      "pass download=True to try that URL, or train other weights with train_sr.")
     file.parent.mkdir(parents=True, exist_ok=True)
     try: torch.hub.download_url_to_file(url, str(file), hash_prefix=PUBLISHED[name][-11:-3], progress=False)
     except Exception as e:
         raise ValueError(f"{url} could not be fetched ({type(e).__name__}); offline, copy the file to {str(file)!r}, "
-                         "give its path, or train your own with train_sr.") from e
+                         "give its path, or train other weights with train_sr.") from e
     return file
 
-def _check_fit(path, sd, cfg, mine):
-    "Raise ValueError if the tensors `sd` are not those of the EDSR `mine`; mean layers may be missing."
+def _check_fit(path, sd, cfg, mine): # ValueError if the tensors `sd` are not those of the EDSR `mine`; mean layers may be missing
     wrong = [k for k in sd if k not in mine or sd[k].shape != mine[k].shape]
     wrong += [k for k in mine if k not in sd and "_mean." not in k]
     if wrong:
@@ -168,7 +158,7 @@ def _check_fit(path, sd, cfg, mine):
 # %% ../../nbs/models/01_edsr.ipynb #64c2670c
 def load_edsr(path_or_name:str|Path, # a file, or a name of `PUBLISHED` such as "edsr_baseline_x2"
               scale:int|None=None,   # scale that is needed; another one in the file is an error
-              download:bool=False    # try the published address if a named file is not here
+              download:bool=False    # True: try the published URL if a named file is not here
              )->EDSR: # in eval mode
     "An `EDSR` with the weights of a file, its size read off the file."
     path = _fetch(str(path_or_name), download) if str(path_or_name) in PUBLISHED else path_or_name
@@ -189,8 +179,7 @@ def psnr(x:Tensor, # (N,C,H,W), 0..255; clipped to that range first
     mse = (x.float().clamp(0, 255) - y.float()).square().mean((1, 2, 3))
     return 10*torch.log10(255**2/mse.clamp(min=1e-10))
 
-def _blur(x):
-    "Gaussian window of 11 pixels, sigma 1.5, wherever it fits inside."
+def _blur(x): # Gaussian window of 11 pixels, sigma 1.5, wherever it fits inside
     c, at = x.shape[1], torch.arange(11, device=x.device) - 5.
     g = torch.exp(-at**2/(2*1.5**2))
     rows = (g/g.sum()).expand(c, 1, 1, 11)
@@ -209,22 +198,21 @@ def ssim(x:Tensor, # (N,C,H,W), 0..255, 11 pixels a side or more; clipped to tha
 # %% ../../nbs/models/01_edsr.ipynb #c9c95eb2
 def reduce_images(x:Tensor,  # (N,C,H,W) float, 0..255
                   scale:int, # 2, 3 or 4
-                  down:str="antialias" # "antialias": bicubic with antialiasing; "mean": mean pooling, as in the pyramid
+                  down:str="antialias" # "antialias": bicubic with antialiasing; "mean": average pooling, as in the pyramid
                  )->Tensor: # (N,C,H//scale,W//scale) float, 0..255
     "The small image of each pair."
     if down == "mean": return F.avg_pool2d(x, scale)
     if down != "antialias": raise ValueError(f"down={down!r}; it must be 'antialias' or 'mean'.")
     return F.interpolate(x, scale_factor=1/scale, mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
 
-def _rgb(x, scale):
-    "uint8 images as float RGB, cropped to a multiple of `scale`."
+def _rgb(x, scale): # uint8 images as float RGB, cropped to a multiple of `scale`
     h, w = (n//scale*scale for n in x.shape[-2:])
     return x[..., :h, :w].float().expand(-1, 3, -1, -1)
 
 @torch.no_grad()
-def sr_scores(edsr:EDSR,     # network to judge
+def sr_scores(edsr:EDSR,     # network to evaluate
               images:Tensor, # (N,1 or 3,H,W) uint8
-              down:str="antialias", # how the small images are made, see `reduce_images`
+              down:str="antialias", # kind of downsampling, see `reduce_images`
               bs:int=256     # images at a time
              )->dict: # means over images: psnr, ssim, bicubic_psnr, bicubic_ssim; PSNR in dB
     "PSNR and SSIM of `edsr` and of bicubic enlargement on `images`."
@@ -239,17 +227,15 @@ def sr_scores(edsr:EDSR,     # network to judge
     return dict(zip(("psnr", "ssim", "bicubic_psnr", "bicubic_ssim"), torch.cat(out).double().mean(0).tolist(), strict=True))
 
 # %% ../../nbs/models/01_edsr.ipynb #d16f3244
-def _split(images, valid, gen):
-    "(train, held-out) faces."
+def _split(images, valid, gen): # training and held-out images
     if isinstance(valid, Tensor): return images, valid
     n = valid if isinstance(valid, int) else max(1, round(valid*len(images)))
     if not 0 < n < len(images):
-        raise ValueError(f"valid={valid!r} of {len(images)} images leaves none to train on or none to judge by; give a share such as 0.05.")
+        raise ValueError(f"valid={valid!r} of {len(images)} images leaves none to train on or none to evaluate; give a share such as 0.05.")
     perm = torch.randperm(len(images), generator=gen)
     return images[perm[n:]], images[perm[:n]]
 
-def _one_epoch(edsr, train, opt, sched, bs, down, gen):
-    "Train for one pass over `train`; mean absolute error in grey levels."
+def _one_epoch(edsr, train, opt, sched, bs, down, gen): # train for one pass; mean absolute error in grey levels
     edsr.train()
     total = 0.
     for i in torch.randperm(len(train), generator=gen).split(bs):
@@ -262,16 +248,16 @@ def _one_epoch(edsr, train, opt, sched, bs, down, gen):
 
 # %% ../../nbs/models/01_edsr.ipynb #270104d7
 def train_sr(edsr:EDSR,       # trained in place
-             images:Tensor|np.ndarray,          # (N,1 or 3,H,W) uint8 tensor or array: faces, grey or RGB
-             epochs:int=1,    # passes over the faces
-             bs:int=16,       # faces per step
+             images:Tensor|np.ndarray,          # (N,1 or 3,H,W) uint8 tensor or array, grey or RGB
+             epochs:int=1,    # passes over the images
+             bs:int=16,       # images per step
              lr:float=2e-3,   # peak learning rate of the one-cycle schedule
-             down:str="antialias", # how the small images are made, see `reduce_images`
-             valid:Tensor|np.ndarray|None=0.05,      # held-out faces: their share, their number, or a uint8 tensor of their own
-             seed:int=0,      # of the split, the order and the flips
+             down:str="antialias", # kind of downsampling, see `reduce_images`
+             valid:Tensor|np.ndarray|None=0.05,      # held-out images: their share, their number, or a uint8 tensor
+             seed:int=0,      # seed of the split, the order and the flips
              device:torch.device|str|None=None,     # default: where `edsr` is
-             log:Callable|None=print        # gets one line per epoch; None is silent
-            )->dict: # means over held-out faces: psnr, ssim, bicubic_psnr, bicubic_ssim; and n_train, n_valid, seconds
+             log:Callable|None=print        # function for one line per epoch; None: no lines
+            )->dict: # means over held-out images: psnr, ssim, bicubic_psnr, bicubic_ssim; and n_train, n_valid, seconds
     "Train `edsr` to undo the reduction of `images`: L1 loss, Adam, one-cycle."
     images = torch.as_tensor(images)
     if images.ndim != 4 or images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
@@ -287,5 +273,5 @@ def train_sr(edsr:EDSR,       # trained in place
         res = sr_scores(edsr, held, down)
         if log: log(f"epoch {epoch+1}/{epochs}: L1 {l1:.2f} grey levels; PSNR {res['psnr']:.2f} dB (bicubic {res['bicubic_psnr']:.2f}), "
                     f"SSIM {res['ssim']:.4f} (bicubic {res['bicubic_ssim']:.4f}); {time.perf_counter()-t:.0f} s")
-    edsr.eval().zero_grad() # fastai's first step would add what is left
+    edsr.eval().zero_grad() # no gradient is left for the next optimiser
     return dict(res, n_train=len(train), n_valid=len(held), seconds=time.perf_counter()-t)
