@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..emotions import IMAGENET_STATS
-from .backbone import base_network, cut_network, load_pretrained, map_shape, smallest_side
+from .backbone import cut_network, load_pretrained, make_backbone, map_shape, smallest_side
 from .edsr import EDSR, load_edsr
 from .stn import STN, as_tensor, pair
 
@@ -22,7 +22,7 @@ IMAGENET_MEAN, IMAGENET_STD = IMAGENET_STATS
 
 # %% ../../nbs/models/03_psr.ipynb #19a6315a
 class ConcatPool(nn.Module):
-    "Maximum and mean over the feature map, side by side: (B,C,H,W) -> (B,2C)."
+    "Maximum and mean over the feature map, concatenated: (B,C,H,W) -> (B,2C)."
     def forward(self, x): return torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1)
 
 # %% ../../nbs/models/03_psr.ipynb #7cbb9882
@@ -57,12 +57,10 @@ class Baseline(nn.Module):
         pretrained:bool|str|Path=False, # True: ImageNet weights; a path: weights of a local file
         pool:str="concat",    # see `make_head`
         pos:int=6,            # convolutions that count as low-level (parameter group "low")
-        head:str="authors",   # see `make_head`
-    ):
+        head:str="authors"):  # see `make_head`
         super().__init__()
         self.config = dict(arch=arch, n_classes=n_classes, size=size, pool=pool, pos=pos, head=head)
-        self.size = pair(size)
-        net, method = base_network(arch)
+        self.size, (net, method) = pair(size), make_backbone(arch)
         self.low, self.shared, self.cut = cut_network(net, pos, method, arch)
         if pretrained: load_pretrained([self.low, self.shared], arch, pretrained)
         n_map = map_shape([self.low, self.shared], *self.size)
@@ -92,9 +90,9 @@ def branch_sizes(h:int,        # height of the image, pixels
     sr = [tuple(n*int(step)**i for n in low) if whole else at(kstep - i) for i in range(1, kstep+1)]  # Eq. 1
     return [low, *sr, (h, w)]
 
-def sr_scale(factor:float # enlargement that is needed, above 1
+def sr_scale(factor:float # required enlargement, above 1
             )->int: # scale of the EDSR that reaches it
-    "The next whole number at or above `factor`, at least 2."
+    "The smallest whole number at or above `factor`, at least 2."
     return max(2, math.ceil(factor - 1e-6))
 
 # %% ../../nbs/models/03_psr.ipynb #1be9f21a
@@ -102,9 +100,8 @@ class Upscale(nn.Module):
     "A super-resolution branch: normalised image in, larger normalised image out."
     def __init__(self,
         edsr:EDSR,      # enlarges RGB 0..255
-        exact:bool,     # its scale is just what the branch needs
-        sr_range:str="pixels" # "pixels": EDSR sees RGB 0..255; "authors": it sees normalised pixels and skips its mean layers
-    ):
+        exact:bool,     # True where its scale is that of the branch
+        sr_range:str="pixels"): # "pixels": EDSR sees RGB 0..255; "authors": it sees normalised pixels and skips its mean layers
         super().__init__()
         self.edsr, self.exact, self.sr_range = edsr, exact, sr_range
         for k, v in dict(mean=IMAGENET_MEAN, std=IMAGENET_STD).items():
@@ -121,7 +118,7 @@ class Upscale(nn.Module):
         return y if self.exact else F.interpolate(y, size, mode="bilinear", antialias=True, align_corners=False)
 
 # %% ../../nbs/models/03_psr.ipynb #5ddc6876
-def _edsr(o, scale): # arguments, a network, or the path of a file
+def _edsr(o, scale): # an EDSR from arguments, a network, or the path of a file
     if isinstance(o, dict): return EDSR(**{"scale": scale, **o})
     return load_edsr(o) if isinstance(o, (str, Path)) else o
 
@@ -144,15 +141,15 @@ def make_edsrs(sr,    # None, dict of arguments of `EDSR`, `EDSR`, path of a fil
 # %% ../../nbs/models/03_psr.ipynb #8ef79a0b
 _GAIN = 10 # the parameter holds the logits of the weights divided by this; checkpoints depend on it
 
-def _untraced(f): # for the compiler; only where there is one, since it takes longer to import than torch itself
+def _untraced(f): # without torch.compile; imported only while compiling, since it takes longer to import than torch itself
     return torch.compiler.disable(f) if torch.compiler.is_compiling() else f
 
-def _together(f, xs): # `f` of each of `xs`, all of one shape, computed in one batch
+def _one_batch(f, xs): # `f` of each of `xs`, all of one shape, computed in one batch
     return [f(xs[0])] if len(xs) == 1 else f(torch.cat(xs)).unflatten(0, (len(xs), -1)).unbind(0)
 
 def under_prefix(sd:dict, # name -> tensor
                  prefix:str # start of a name
-                )->dict: # those whose names start with `prefix`, without it
+                )->dict: # tensors whose names start with `prefix`, without it
     "A part of a state dict."
     return {k[len(prefix):]: v for k, v in sd.items() if k.startswith(prefix)}
 
@@ -173,8 +170,7 @@ class PSR(nn.Module):
         head:str="authors",     # see `make_head`
         sr_range:str="pixels",  # see `Upscale`
         lowres_grad:bool=False, # let gradients through the average pooling (the authors stop them)
-        enlarge:str="edsr",     # "edsr" (the paper), or to measure what super-resolution is worth: "bilinear", "none": every branch sees the original
-    ):
+        enlarge:str="edsr"):    # "edsr" (the paper), or to measure the effect of super-resolution: "bilinear", "none": every branch sees the original
         super().__init__()
         if kstep not in (1, 2): raise ValueError(f"kstep={kstep!r}; it counts the super-resolution branches and must be 1 or 2.")
         _one_of("fusion", fusion, "weighted", "mean")
@@ -187,11 +183,11 @@ class PSR(nn.Module):
         self.size, self.kstep, self.step, self.n_branches, self.lowres_grad, self.enlarge = pair(size), kstep, step, kstep + 2, lowres_grad, enlarge
         self.stn = STN(size) if stn else None
         self.sr = nn.ModuleList(Upscale(o, o.scale == step**i, sr_range) for i, o in enumerate(edsrs, 1))
-        net, method = base_network(arch)
+        net, method = make_backbone(arch)
         low, self.shared, self.cut = cut_network(net, pos, method, arch)
         if pretrained: load_pretrained([low, self.shared], arch, pretrained)
         self.low = nn.ModuleList(low if i == 0 else copy.deepcopy(low) for i in range(self.n_branches))
-        self._fits = set() # sizes that are known to work
+        self._fits = set() # sizes that were checked
         self.check_size(*self.size)
         n_map = map_shape([low, self.shared], *branch_sizes(*self.size, kstep, step)[0])[0]
         self.pool, self.head = make_head(n_map, n_classes, pool, head)
@@ -237,10 +233,10 @@ class PSR(nn.Module):
         maps = [low(im) for low, im in zip(self.low, self.images(x), strict=True)]
         if self.training: return torch.stack([self.head(self.pool(self.shared(m))) for m in maps], 1)
         sizes, feats = [tuple(m.shape[-2:]) for m in maps], [None]*len(maps)
-        for size in dict.fromkeys(sizes): # branches of one size go through the shared layers together
+        for size in dict.fromkeys(sizes): # branches of one size go through the shared layers in one batch
             at = [i for i, o in enumerate(sizes) if o == size]
-            for i, o in zip(at, _together(lambda m: self.pool(self.shared(m)), [maps[i] for i in at]), strict=True): feats[i] = o
-        return torch.stack(list(_together(self.head, feats)), 1)
+            for i, o in zip(at, _one_batch(lambda m: self.pool(self.shared(m)), [maps[i] for i in at]), strict=True): feats[i] = o
+        return torch.stack(list(_one_batch(self.head, feats)), 1)
 
     def fuse(self, scores:Tensor # (B,n_branches,C) raw scores
             )->Tensor: # (B,C) float32 (float64 stays), log of the fused probabilities
@@ -251,7 +247,7 @@ class PSR(nn.Module):
 
     def set_fusion(self, weights:Tensor # (n_branches,) 0 or more, as `fit_fusion` returns them
                   )->None:
-        "Fuse by these weights from now on. ValueError where the model has none (fusion=\"mean\")."
+        "Set the fusion weights. ValueError where the model has none (fusion=\"mean\")."
         if self.fusion is None: raise ValueError('this PSR fuses by the mean (fusion="mean"); build it with fusion="weighted" to fit weights.')
         self.fusion.data = (torch.as_tensor(weights).clamp(min=1e-4).log()/_GAIN).to(self.fusion)
 
@@ -269,10 +265,10 @@ class PSR(nn.Module):
         "Parameters by block, first to last."
         return {k: [] if getattr(self, k) is None else list(getattr(self, k).parameters()) for k in ("stn", "sr", "low", "shared", "head")}
 
-    def load_base(self, base:nn.Module|dict, # `Baseline`, or its state dict
-                  rows:Sequence|None=None # for another order of classes: which row of the baseline's last layer each class takes
-                 )->dict: # block -> "n of m tensors"
-        "Take the weights of a `Baseline` over: low-level layers into each branch, shared layers and head."
+    def load_baseline(self, base:nn.Module|dict, # `Baseline`, or its state dict
+                      rows:Sequence|None=None # row of the baseline's last layer for each class, where the order of classes differs
+                     )->dict: # block -> "n of m tensors"
+        "Load the weights of a `Baseline`: low-level layers into each branch, shared layers and head."
         sd = base if isinstance(base, dict) else base.state_dict()
         net, head = under_prefix(sd, "low.") | under_prefix(sd, "shared."), under_prefix(sd, "head.")
         if rows is not None: head |= {k: head[k][torch.as_tensor(rows)] for k in ("6.weight", "6.bias")}
@@ -285,6 +281,8 @@ class PSR(nn.Module):
             m.load_state_dict(taken, strict=False)
             out[name] = f"{len(taken)} of {len(mine)} tensors"
         return out
+
+    load_base = load_baseline # the former name
 
 # %% ../../nbs/models/03_psr.ipynb #0a29b9aa
 def fit_fusion(scores:Tensor, # (N,n_branches,C) raw scores of validation faces
@@ -327,8 +325,7 @@ def block_names(model:nn.Module # PSR or Baseline
     return [k for k, v in model.groups().items() if v]
 
 # %% ../../nbs/models/03_psr.ipynb #649b320b
-def _fold_convs(g):
-    "Fold batch normalisation of a cut part into its convolutions, in place."
+def _fold_convs(g): # fold batch normalisation of a cut part into its convolutions, in place
     mods, steps = dict(g.named_modules()), [n for n in g.graph.nodes if n.op == "call_module"]
     targets = [n.target for n in steps]
     once = {o for o in targets if targets.count(o) == 1}
@@ -343,8 +340,7 @@ def _fold_convs(g):
 
 
 # %% ../../nbs/models/03_psr.ipynb #a0fec4c7
-def _fold_head(head):
-    "Fold BatchNorm1d into the linear layer behind it; dropout in between does nothing in eval mode."
+def _fold_head(head): # fold BatchNorm1d into the linear layer behind it; dropout in between does nothing in eval mode
     out = list(head)
     for i, bn in enumerate(out):
         if not isinstance(bn, nn.BatchNorm1d): continue
