@@ -6,8 +6,7 @@
 __all__ = ['BACKENDS', 'Network', 'OnnxNetwork', 'TorchNetwork', 'load_network']
 
 # %% ../../nbs/predict/03_backends.ipynb #1fbdfc12
-import json
-import os
+import json, os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -18,13 +17,13 @@ from ..checkpoints import DEFAULT, checkpoint_files, load_model
 
 # %% ../../nbs/predict/03_backends.ipynb #ea3e4e5b
 class Network(Protocol):
-    "Faces to probabilities, with what a caller must know to prepare the faces."
+    "Faces to probabilities, with the metadata to prepare the faces."
     classes:tuple # class names, in the order of the probabilities
     branch_names:tuple # names of the branches
     size:tuple # (height, width) in pixels
     grey:bool # trained on grey faces
     margin:float # share by which a detected box is widened
-    temperature:float # that the probabilities were calibrated with
+    temperature:float # temperature of the calibration
     card:dict # data, accuracy and limits of the weights
     dataset:str|None # data set that it was trained on
     name:str # for people: "PSR on cpu"
@@ -37,7 +36,7 @@ class Network(Protocol):
 class OnnxNetwork:
     "An exported file, run by onnxruntime on the processor."
     def __init__(self, path:str|Path, # ONNX file that `psr_fer.export.export_model` wrote
-                 threads:int|None=None): # threads of one call; None: all processors, or OMP_NUM_THREADS
+                 threads:int|None=None): # threads of one call; None: OMP_NUM_THREADS, else all processors
         if not Path(path).is_file(): raise FileNotFoundError(f"{path} is not there; `psr-fer export` writes it.")
         try: import onnxruntime as ort
         except ImportError: raise ImportError("ONNX files need onnxruntime: pip install onnxruntime.") from None
@@ -102,11 +101,11 @@ def load_network(weights:str|Path|None=None, # run folder, checkpoint, ONNX file
                  backend:str="auto", # one of `BACKENDS`
                  device:object=None # torch device, for "torch"; "auto" with a device is "torch"
                 )->Network: # ready to be called
-    "The network of some weights. ValueError for a backend that these weights do not have."
+    "The network of some weights. ValueError for a backend that is not available for them."
     if backend not in BACKENDS: raise ValueError(f"backend {backend!r} is none of {', '.join(BACKENDS)}.")
     bundled, path = weights is None or str(weights) == "default", Path(DEFAULT if weights is None else weights)
     if bundled and not DEFAULT.is_file():
-        raise FileNotFoundError("this psr_fer comes without weights; give the folder of a run: Predictor('runs/NAME') "
+        raise FileNotFoundError("this psr_fer has no bundled weights; give the folder of a run: Predictor('runs/NAME') "
                                 "(--weights runs/NAME), made by `psr-fer train` or `psr-fer demo`.")
     if path.suffix == ".onnx":
         if backend == "torch" or device is not None: raise ValueError(f"{path} is an ONNX file, which PyTorch does not run; give the run or checkpoint that it was made from.")
