@@ -195,10 +195,10 @@ def load_pretrained(parts:list, # modules that make up the network, as `cut_netw
                    )->list: # names of the parts' tensors that are missing in `source`; empty if all were loaded
     "Fill `parts` with trained weights by name."
     sd = pretrained_state(arch, source)
-    want = {k: v.shape for m in parts for k, v in m.state_dict().items() if not k.endswith("num_batches_tracked")}
-    missing = sorted(k for k, shape in want.items() if k not in sd or sd[k].shape != shape)
-    if len(missing) > len(want)/2:
-        raise ValueError(f"{source!r} does not fit {arch!r}: {len(missing)} of {len(want)} tensors are missing or have another shape, "
+    needed = {k: v.shape for m in parts for k, v in m.state_dict().items() if not k.endswith("num_batches_tracked")}
+    missing = sorted(k for k, shape in needed.items() if k not in sd or sd[k].shape != shape)
+    if len(missing) > len(needed)/2:
+        raise ValueError(f"{source!r} does not fit {arch!r}: {len(missing)} of {len(needed)} tensors are missing or have another shape, "
                          f"such as {missing[0]!r}.")
     for m in parts: m.load_state_dict({k: sd[k] for k in m.state_dict() if k in sd and k not in missing}, strict=False)
     return missing
