@@ -131,3 +131,9 @@ def test_balanced_sampling_and_mixup_reach_the_training(faces):
     assert counts.max()/counts.sum() < .8*there.max()/there.sum() # the largest class is drawn less often than it occurs
     learn = recipe_learner(recipe, dls, build_model(replace(recipe, model="baseline"), 8))
     assert [o for o in learn.cbs if isinstance(o, MixUp)] and not [o for o in recipe_learner(replace(recipe, mixup=0.), dls, learn.model).cbs if isinstance(o, MixUp)]
+
+
+def test_former_field_names_still_work():
+    assert get_recipe("synthetic-demo", ["views=flip", "views_n=3"]) == get_recipe("synthetic-demo", ["tta=flip", "n_tta=3"])
+    recipe = get_recipe("synthetic-demo", ["tta=flip", "n_tta=3"])
+    assert (recipe.views, recipe.views_n) == ("flip", 3) and not {"views", "views_n"} & {o.name for o in fields(recipe)}
