@@ -213,7 +213,7 @@ def predict(
     out: _option(Path | None, "Results: a .csv, .json or .parquet file.") = None,
     draw: _option(Path | None, "Folder for annotated copies; of a video an annotated video and a picture of the curves.") = None,
     no_detect: _flag("--no-detect", "The images are cropped faces already; look for none.") = False,
-    detector: _option(str, "Face detector: auto (the best that is installed) or haar.") = "auto",
+    detector: _option(str, "Face detector: auto (the best that is installed), centerface or haar.") = "auto",
     video: _flag("--video", "Also read the videos in folders, and files of any name as videos.") = False,
     every: _option(int, "Of a video, take every n-th frame.", min=1) = 1,
     branches: _flag("--branches", "Also the prediction of each branch: columns branch.NAME.CLASS in the results, and how often each agrees.") = False,

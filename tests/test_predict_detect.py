@@ -45,9 +45,9 @@ def test_haar_opencv_5(monkeypatch):
 
 
 def test_get_detector_by_name():
-    assert isinstance(D.get_detector("haar"), D.HaarDetector) and isinstance(D.get_detector(None), D.HaarDetector)
+    assert isinstance(D.get_detector("haar"), D.HaarDetector) and isinstance(D.get_detector(None), D.CenterFace)
     assert D.get_detector(len) is len
-    with pytest.raises(ValueError, match="no detector is called 'mtcnn'; choose auto, haar, or pass a function"): D.get_detector("mtcnn")
+    with pytest.raises(ValueError, match="no detector is called 'mtcnn'; choose auto, centerface, haar, or pass a function"): D.get_detector("mtcnn")
 
 
 def test_get_detector_auto_takes_the_best_installed(monkeypatch):

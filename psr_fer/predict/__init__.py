@@ -2,7 +2,7 @@
 from importlib import import_module
 
 _NAMES = dict(images="ANNOTATED IMAGES VIDEOS open_image walk sources read_video", annotate="annotate_faces percent",
-              detect="DETECTORS Detection HaarDetector get_detector merge_boxes square",
+              detect="DETECTORS CenterFace Detection HaarDetector cut_face detector_name get_detector merge_boxes square",
               backends="BACKENDS OnnxNetwork TorchNetwork load_network", predictor="COLUMNS NO_FACE TABLES Face Picture Predictor check_out save_results",
               command="SHOWN check_request faces_table predict_paths", video="Tracker Timeline plot_timeline VideoWriter AnnotatedVideo")
 _HOMES = {name: (module, name) for module, names in _NAMES.items() for name in names.split()}
