@@ -231,8 +231,8 @@ def test_wrong_split_names(tmp_path):
 @pytest.mark.parametrize("make,words", [
     (lambda d: None, "make one folder per class"),
     (lambda d: folders(d, ("happy",)), "has one class only (happy); give two or more"),
-    (lambda d: write(d/"list.csv", [("file", "emotion"), ("a.png", "happy")]),
-        "list.csv has the columns file, emotion; needed are path and label"),
+    (lambda d: write(d/"list.csv", [("file", "feeling"), ("a.png", "happy")]),
+        "list.csv has the columns file, feeling; needed are path (or image, filename, file) and label"),
     (lambda d: write(d/"faces.csv", [("path", "label")]), "holds no row with a face"),
     (lambda d: listed(d, ("", "")), "has one class only (none has a name)"),
     (lambda d: folders(d, ("bored", "BORED")), "BORED and bored differ by small and capital letters only"),

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'SPLIT_WORDS', 'SPLIT_OF', 'Layout', 'Found', 'refuse', 'names_in', 'folders_in', 'is_image',
-           'split_folders', 'has_classes', 'header', 'number', 'ending_of', 'find_layout', 'read_rows', 'numbers',
-           'code_names', 'by_counts', 'settle_codes', 'mark_bad', 'name_rows']
+           'split_folders', 'has_classes', 'list_text', 'header', 'separator', 'number', 'ending_of', 'find_layout',
+           'read_rows', 'numbers', 'code_names', 'by_counts', 'settle_codes', 'mark_bad', 'name_rows']
 
 # %% ../../nbs/data/03_folders.ipynb #fb4208ce
-import os, re
+import io, os, re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .table import BOX, DataError, Problem, SPLITS, columns_missing
 from ..emotions import ORDERS, emotion, is_emotion
+from ..predict.images import IMAGES, file_kind
 
 # %% ../../nbs/data/03_folders.ipynb #3174f5eb
 @dataclass(frozen=True)
@@ -98,17 +99,19 @@ class Found:
         "Text of the cells; row, counted from 1, header included; source; bad where a line has too many or too few cells."
         def error(message, row=None): refuse(self.root, message, self.rel(file), row)
         has_header, needed = not names or any(o in header(file) for o in needed), list(needed)
-        try: d = pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig",
+        try: text = list_text(file)
+        except UnicodeError: error("is not UTF-8 text; save it as plain csv.")
+        sep = separator(text.partition("\n")[0])
+        try: d = pd.read_csv(io.StringIO(text), sep=sep, dtype=str, keep_default_na=False, skip_blank_lines=False, skipinitialspace=True,
             header=0 if has_header else None, names=None if has_header else list(names), usecols=lambda o: str(o).strip() in {*needed, *optional})
         except pd.errors.EmptyDataError: d = pd.DataFrame(columns=needed)
-        except UnicodeDecodeError: error("is not UTF-8 text; save it as plain csv.")
         except pd.errors.ParserError as e:
             line = re.search(r"line (\d+)", str(e))
             error(f"the line cannot be read as csv ({str(e).strip().splitlines()[-1]}).", int(line[1]) if line else None)
         d.columns = [str(o).strip() for o in d.columns]
         if (missing := [o for o in needed if o not in d]): error(columns_missing(missing, needed), 1)
         if not len(d): error(f"is empty; needed are the columns {', '.join(needed)}.")
-        n = [o.count(",") + 1 if o.strip() and '"' not in o else None for o in file.read_text(encoding="utf-8-sig").splitlines()]
+        n = [o.count(sep) + 1 if o.strip() and '"' not in o else None for o in text.splitlines()]
         wrong = {i: f"the line has {k} cell{'s' if k > 1 else ''} instead of {n[0]}." for i,k in enumerate(n, 1) if k and n[0] not in (k, None)}
         d = d.fillna("").assign(row=np.arange(len(d)) + 1 + has_header, source=self.rel(file))
         d["bad"] = pd.Series([wrong.get(o) for o in d["row"]], dtype=object, index=d.index)
@@ -116,8 +119,8 @@ class Found:
 
     def lines(self, file:Path)->pd.DataFrame: # -> name, code, source, row, bad
         "A list with a name and a label in each line."
-        try: text = file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError: refuse(self.root, "is not UTF-8 text; save it as plain text.", self.rel(file))
+        try: text = list_text(file)
+        except UnicodeError: refuse(self.root, "is not UTF-8 text; save it as plain text.", self.rel(file))
         rows = [(i, *o.rsplit(None, 1), "")[:3] for i,o in enumerate(text.splitlines(), 1) if o.strip()]
         if not rows: refuse(self.root, "is empty; each line should hold a picture's name and its label.", self.rel(file))
         d = pd.DataFrame([(name.strip(), code, self.rel(file), i) for i,name,code in rows], columns=["name","code","source","row"], dtype=object)
@@ -138,7 +141,7 @@ def refuse(root:str|Path, # data folder
     "Raise a `DataError` with this one problem."
     raise DataError(root, [Problem(str(file or root), row, message)])
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+SUFFIXES = IMAGES # the former name
 SPLIT_WORDS = dict(train="train training train_set", valid="valid val validation valid_set val_set dev", test="test testing test_set")
 SPLIT_OF = {word: split for split,words in SPLIT_WORDS.items() for word in words.split()}
 
@@ -157,7 +160,7 @@ def folders_in(folder:str|Path # any path
 def is_image(name:str # name of a file
             )->bool: # True for the endings of common image formats
     "Whether a name looks like an image's."
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().rstrip().endswith(IMAGES)
 
 def split_folders(root:str|Path, # data folder, for the message
                   base:str|Path # folder that may hold folders such as train, val_set, Test
@@ -176,10 +179,23 @@ def has_classes(folder:str|Path # folder of a split
     "Whether a folder holds class folders."
     return sum(o.isdigit() and len(o) < 3 or is_emotion(o) for o in folders_in(folder)) > 1
 
+def list_text(file:str|Path, # text file
+              most:int|None=None # bytes to read, for a look; unknown ones become question marks
+             )->str: # its text; lines end with "\\n"
+    "Text in UTF-8, or UTF-16 with a mark at its beginning; UnicodeError for other encodings."
+    with open(file, "rb") as f: data, errors = f.read(most), "replace" if most else "strict"
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", errors).replace("\r\n", "\n").replace("\r", "\n")
+
 def header(file:Path # csv file
           )->list: # names of its columns
-    "The first line of a file, cut at commas."
-    with open(file, encoding="utf-8-sig", errors="replace") as f: return [o.strip(' "') for o in f.readline().strip().split(",")]
+    "The cells in the first line of a file."
+    first = list_text(file, 2**16).partition("\n")[0].strip()
+    return [o.strip(' "') for o in first.split(separator(first))]
+
+def separator(line:str # first line of a list
+             )->str: # one character
+    "What separates the cells of a list: commas, else semicolons, tabs or bars."
+    return next((o for o in ",;\t|" if o in line), ",")
 
 def number(text:str # a cell
           )->int|None: # None when it is not a whole number
