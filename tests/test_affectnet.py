@@ -120,7 +120,7 @@ def test_seven_classes_keep_their_numbers(tmp_path):
 def test_digit_folders_are_refused_unless_settled(codes, classes, tmp_path):
     root = m.affectnet_folders(tmp_path, SMALL, codes)
     with pytest.raises(DataError, match="numbered 0 to 7, which copies of AffectNet do in different orders, "
-                                        "and the counts do not tell which; pass classes="):
+                                        "and the counts do not tell which; pass --classes"):
         affectnet_table(root)
     t = affectnet_table(root, classes=classes, valid_share=0)
     assert counts_of(t) == SMALL and t.loc[t["path"].str.startswith(f"train/{codes['fear']}/"), "label"].eq("fear").all()
@@ -146,8 +146,8 @@ def test_the_release_wins_over_lists_derived_from_it(tmp_path):
 def test_yolo(tmp_path):
     counts = dict(SMALL, valid=dict.fromkeys(EMOTIONS, 3))
     root = m.affectnet_yolo(tmp_path/"a", counts)
-    with pytest.raises(DataError, match="pass classes= with the names in the order of the numbers, or the name of a known order: "
-                                        "classes='alphabetical' for the copy on Kaggle"):
+    with pytest.raises(DataError, match="pass --classes .classes=. with the names in the order of the numbers, or the name of a known order: "
+                                        "alphabetical for the copy on Kaggle"):
         affectnet_table(root)
     with pytest.warns(UserWarning, match=r"this is not the AffectNet benchmark: 104 \+ 40 faces; Table 3 has 287,651 \+ 4,000, "
                                          "so accuracies on it cannot be compared"):
@@ -164,7 +164,7 @@ def test_yolo_without_test(tmp_path):
 def test_folders_against_labels_csv(tmp_path):
     root = m.affectnet_labels(tmp_path)
     with pytest.raises(DataError, match="labels.csv: folders and labels.csv name different expressions for 3 of 80 pictures; "
-                                        "pass classes='csv' to believe the list, or classes='folders'"):
+                                        "pass --classes csv .classes='csv'. to believe the list, or --classes folders"):
         affectnet_table(root)
     count = lambda o: affectnet_table(root, classes=o, valid_share=.2)["label"].value_counts()
     assert count("csv")["surprise"] == 13 and count("folders")["surprise"] == 10

@@ -97,7 +97,7 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
 def test_digits_from_0_are_refused_unless_settled(tmp_path):
     root = m.rafdb_folders(tmp_path, SMALL, FROM_ZERO)
     with pytest.raises(DataError, match="numbered 0 to 6, which copies of RAF-DB do in different orders, "
-                                        "and the counts do not tell which; pass classes="):
+                                        "and the counts do not tell which; pass --classes"):
         rafdb_table(root)
     for classes in (ORDERS["rafdb"][1:], ",".join(ORDERS["rafdb"][1:]), "rafdb", {i: o for o,i in FROM_ZERO.items()}):
         assert counts_of(rafdb_table(root, fold=None, classes=classes)) == SMALL
@@ -188,8 +188,8 @@ def test_native_sizes(tmp_path):
     assert t["left"].eq(2).all() and (t["width"] == t["right"] - t["left"]).all()
     (tmp_path/"b/Annotation/boundingbox/train_00003_boundingbox.txt").unlink()
     with pytest.raises(DataError, match="train_00003.jpg has no face box in Annotation/boundingbox"): rafdb_table(tmp_path/"b")
-    m.write(tmp_path/"b/Annotation/boundingbox/train_00003_boundingbox.txt", ["0 0 41 20"])
-    with pytest.raises(DataError, match=r"train_00003.jpg has a face box \(0, 0, 41, 20\) outside its 40 x 40 pixels"):
+    m.write(tmp_path/"b/Annotation/boundingbox/train_00003_boundingbox.txt", ["0 0 90 20"])
+    with pytest.raises(DataError, match=r"train_00003.jpg has a face box \(0, 0, 90, 20\) outside its 40 x 40 pixels"):
         rafdb_table(tmp_path/"b")
     (tmp_path/"a/Annotation/boundingbox/train_00003_boundingbox.txt").unlink() # aligned pictures do without
     t = rafdb_table(tmp_path/"a", fold=None)

@@ -55,7 +55,7 @@ def test_look_refuses_paths(tmp_path, path, words): assert words in look(tmp_pat
 def test_boxes(small, tmp_path):
     w, h = int(small["width"][0]), int(small["height"][0])
     assert look(tmp_path, "0.png", (2, 3, 12, 18)) == (10, 15, False)
-    assert "outside its" in look(tmp_path, "0.png", (0, 0, w + 1, h)) and "outside its" in look(tmp_path, "0.png", (5, 5, 5, 9))
+    assert look(tmp_path, "0.png", (-1, 0, w + 1, h)) == (w, h, False) and "outside its" in look(tmp_path, "0.png", (0, 0, 3*w, h)) and "outside its" in look(tmp_path, "0.png", (5, 5, 5, 9))
     full = np.asarray(open_face(tmp_path, "0.png"))
     assert (np.asarray(open_face(tmp_path, "0.png", (2, 3, 12, 18))) == full[3:18, 2:12]).all()
     boxed = small.assign(left=1, top=2, right=11, bottom=14)

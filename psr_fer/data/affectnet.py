@@ -113,7 +113,7 @@ def _settle(found, rows, classes): # -> rows, {number: name}, description
         off = int((named(folder) != named(code)).sum())
         if off and classes not in ("csv","folders"):
             refuse(found.root, f"folders and labels.csv name different expressions for {off:,} of {len(rows):,} pictures; "
-                "pass classes='csv' to believe the list, or classes='folders' to believe the folders.", found.rel(found.files[""]))
+                "pass --classes csv (classes='csv') to believe the list, or --classes folders to believe the folders.", found.rel(found.files[""]))
         if classes == "folders": return rows.assign(code=folder), _released, "believing the folders"
         return rows, _released, "believing labels.csv"
     own = path.str.extract(_own_name, expand=False)
@@ -122,8 +122,8 @@ def _settle(found, rows, classes): # -> rows, {number: name}, description
         rows = mark_bad(rows, differ, lambda i: f"{path[i]} lies in folder {code[i]}, but its name says {own[i]}.")
         return rows.assign(code=own), _released, "class numbers in the pictures' names"
     default = _yolo_names(found) if found.name == "yolo" else found.layout.codes
-    orders = "alphabetical' for the copy on Kaggle" if found.name == "yolo" else "affectnet' for the order of the release, or classes='alphabetical'"
-    return rows, *settle_codes(found, rows, _official, classes, default, f"or the name of a known order: classes='{orders}")
+    orders = "alphabetical for the copy on Kaggle" if found.name == "yolo" else "affectnet for the order of the release, or alphabetical"
+    return rows, *settle_codes(found, rows, _official, classes, default, f"or the name of a known order: {orders}")
 
 def _yolo_names(found): # {number: name} from data.yaml, or None
     for file in (found.base/"data.yaml", found.root/"data.yaml"):
@@ -189,7 +189,7 @@ def affectnet_table(root:str|Path, # folder with AffectNet in any of its layouts
     found = affectnet_layout(root)
     rows, notes = _rows(found)
     rows, names, how = _settle(found, rows, classes)
-    table, problems = name_rows(rows, names)
+    table, problems = name_rows(rows, names, root)
     contempt = (table["label"] == "contempt").to_numpy()
     if n_classes == 8 and not contempt.any(): refuse(root, "there is no face of contempt in it; pass n_classes=7.")
     if n_classes == 7:

@@ -217,6 +217,7 @@ def _match(lay, what, root, base, parts): # -> Found, or None where the folder `
             if o == "*": folder = base if any(map(is_image, names_in(base))) else None
             elif o.startswith("part"): folder = parts.get(split or "train", base/f"{split.replace('id', '')}_set")/o[5:]
             else: folder = base/o
+            if folder and (folder/folder.name).is_dir(): folder = folder/folder.name # unpacked into a folder of its own name
             if folder and (folder.is_dir() or o.startswith("part/")): return folder
     def named(folder): # the class at the end of each name?
         ends = [ending_of(o) for o in names_in(folder) if is_image(o)][:50]
@@ -347,9 +348,12 @@ def settle_codes(found:Found, # where
     def count(splits): return codes[rows["split"].isin(splits)].dropna().astype(int).value_counts().to_dict()
     known = [o for splits,m in official if (o := by_counts(count(splits), m))]
     if known and all(o == known[0] for o in known): return known[0], "class numbers told by their counts"
-    if default: return default, "class numbers as released"
+    first, last = (min(default), max(default)) if default else (0, 0)
+    missing = {first, last} - {*seen} # counted from another number than the release: all rows would be one class off
+    shifted = missing == {last} and first - 1 in seen or missing == {first} and (last + 1 in seen or len(seen) >= last - first)
+    if default and not shifted: return default, "class numbers as released"
     refuse(found.root, f"its classes are numbered {seen[0]} to {seen[-1]}, which copies of {found.what} do in different orders, "
-        f"and the counts do not tell which; pass classes= with the names in the order of the numbers, {hint}.",
+        f"and the counts do not tell which; pass --classes (classes=) with the names in the order of the numbers, {hint}.",
         None if found.base == found.root else found.rel(found.base))
 
 # %% ../../nbs/data/03_folders.ipynb #2ef0c996
@@ -363,7 +367,8 @@ def mark_bad(rows:pd.DataFrame, # rows with path and bad
     return rows.assign(bad=pd.Series(bad, dtype=object, index=rows.index))
 
 def name_rows(rows:pd.DataFrame, # raw rows
-              names:dict # number -> name
+              names:dict, # number -> name
+              root:str|Path="" # data folder, for a look at files whose suffix tells nothing
              )->tuple: # (table with label instead of code and bad, its `Problem`s)
     "Name the classes of raw rows and list what is wrong with them."
     rows = rows.reset_index(drop=True)
@@ -374,7 +379,7 @@ def name_rows(rows:pd.DataFrame, # raw rows
     checks = ((label.isna(), "{} has the label {!r}, which is " + known + "."),
         ([o[:1] == "/" or o[1:2] == ":" or ".." in o and ".." in o.split("/") for o in path],
             "{} leads out of the data folder; paths must stay inside it."),
-        ([not is_image(o) for o in path], "{} is no picture file."),
+        ([not is_image(o) and file_kind(Path(root)/o) != "image" for o in path], "{} is no picture file."),
         (rows.duplicated(["path","split","label",*(o for o in BOX if o in rows)]), "{} stands a second time; delete this row."))
     for mask,message in checks: rows = mark_bad(rows, mask, lambda i, message=message: message.format(path[i], code[i]))
     row = [None if pd.isna(o) else int(o) for o in rows["row"]]

@@ -139,15 +139,18 @@ def _rows(found, classes): # -> raw rows, {number: name}, description
         rows = _by_name(pd.concat([_unpack(found, o) for o in found.files.values()], ignore_index=True), keep=True)
     else: rows = read_rows(found)
     if not len(rows): refuse(found.root, f"there is no picture in it ({found.words}).")
-    if found.name == "list": return _native_sizes(found, _by_name(rows)), found.layout.codes, "class numbers as released"
+    if found.name == "list":
+        rows = _native_sizes(found, _by_name(rows))
+        names, how = settle_codes(found, rows, _official, classes, found.layout.codes, _hint)
+        return rows, names, "class numbers as released" if names == found.layout.codes else how
     if found.name == "suffix" and "" in found.files: rows = _by_name(rows)
     if found.name == "folders":
         rows = _agree_with_csv(found, rows)
         if classes is None and (told := _agree_with_release(found, rows)): return told
     seen = set(numbers(rows["code"]))
-    return rows, *settle_codes(found, rows, _official, classes, LAYOUTS["list"].codes if 7 in seen and 0 not in seen else None,
-        f"for example classes='{','.join(ORDERS['rafdb'][1:])}'")
+    return rows, *settle_codes(found, rows, _official, classes, LAYOUTS["list"].codes if 7 in seen and 0 not in seen else None, _hint)
 
+_hint = f"for example {','.join(ORDERS['rafdb'][1:])}"
 _official = [(splits, TABLE3["rafdb",o]) for splits,o in ((["train"], "train"), (["train","valid"], "train"), (["test"], "test"), (["valid"], "test"))]
 
 # %% ../../nbs/data/05_rafdb.ipynb #97fa2abe
@@ -214,7 +217,7 @@ def rafdb_table(root:str|Path, # folder with RAF-DB in any of its layouts
         raise ValueError(f"fold must be 0 to {n_folds - 1}, or None for all of train, got {fold!r}.")
     found = rafdb_layout(root)
     rows, names, how = _rows(found, classes)
-    table, problems = name_rows(rows, names)
+    table, problems = name_rows(rows, names, root)
     table, notes = _settle_valid(found, table)
     def finish(table, notes, splits):
         return finish_table(table, root, f"{found.words} ({how})", problems, notes, EMOTIONS7, skip_bad, check_files, splits)

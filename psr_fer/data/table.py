@@ -16,7 +16,7 @@ import numpy as np, pandas as pd
 from PIL import Image
 from fastcore.basics import GetAttr
 from ..emotions import EMOTIONS
-from ..predict.images import open_image
+from ..predict.images import is_grey, open_image, open_lazily, why_unreadable
 
 # %% ../../nbs/data/00_table.ipynb #822d222a
 @dataclass(eq=False)
@@ -95,13 +95,21 @@ def settle(table:pd.DataFrame, # rows as read, RangeIndex
 # %% ../../nbs/data/00_table.ipynb #aa6540f3
 @lru_cache(maxsize=2)
 def _pixel_rows(csv): # fer2013.csv: 48x48 grey values in one cell, separated by spaces
-    rows = [np.array(str(o).split() if o == o else [], np.int64) for o in pd.read_csv(csv, usecols=["pixels"])["pixels"]]
-    return [o.astype(np.uint8).reshape(48,48) if o.size == 48*48 and o.min() >= 0 and o.max() <= 255 else None for o in rows]
+    def one(text):
+        try: o = np.array(text.split(), np.int64)
+        except (ValueError, OverflowError): return None
+        return o.astype(np.uint8).reshape(48,48) if o.size == 48*48 and o.min() >= 0 and o.max() <= 255 else None
+    cells = pd.read_csv(csv, usecols=lambda o: o.strip() == "pixels", dtype=str, keep_default_na=False)
+    return [one(o) for o in cells.iloc[:,0]]
 
 def _pixel_face(csv, row): # one row of fer2013.csv
     rows = _pixel_rows(str(csv))
     if row >= len(rows) or rows[row] is None: raise OSError("not 48 x 48 values in 0 to 255")
     return Image.fromarray(rows[row])
+
+def _inside(box, size): # the part of a face box that is in the image
+    l, t, r, b = (int(o) for o in box)
+    return max(0, l), max(0, t), min(size[0], r), min(size[1], b)
 
 def _whole(box): return box is None or any(pd.isna(o) for o in box) # no box, so the whole image
 
@@ -116,7 +124,7 @@ def open_face(root:str|Path, # data folder; "" for paths that are not relative t
             from fastai.vision.core import PILImage
             path = PILImage.create(path)
         im = _pixel_face(Path(root)/file, int(row)) if row else open_image(Path(root)/file if file else path)
-        return im if _whole(box) else im.crop(tuple(int(o) for o in box))
+        return im if _whole(box) else im.crop(_inside(box, im.size))
     except (OSError, ValueError) as e:
         name = path if isinstance(path, (str, Path)) else f"this {type(path).__name__}"
         raise OSError(f"{name} cannot be read ({e}); check the data with `psr-fer data`, "
@@ -138,19 +146,23 @@ def look(root:str|Path, # data folder
         try: return (*_pixel_face(full, int(row)).size, True)
         except (OSError, ValueError) as e: return f"has a bad pixel row ({e})"
     try:
-        with Image.open(full) as im:
-            (w, h), kind, grey = im.size, im.format, im.mode in ("L","1","LA")
+        with open_lazily(full) as im:
+            (w, h), kind, grey = im.size, im.format, is_grey(im.mode)
             if im.getexif().get(274, 1) > 4: w, h = h, w # it is stored on its side
     except Exception as e: # Pillow raises many kinds for broken files
-        return f"is not an image that can be read ({type(e).__name__})"
-    if kind in _ends:
-        with open(full, "rb") as f:
-            f.seek(max(-64, -full.stat().st_size), 2)
-            if _ends[kind] not in f.read(): return "ends in the middle (cut off while copying?)"
+        return f"is not an image that can be read ({why_unreadable(e, full)})"
+    with open(full, "rb") as f:
+        f.seek(max(-64, -full.stat().st_size), 2)
+        whole = kind in _ends and _ends[kind] in f.read()
+    if not whole: # or something follows the image, or its kind has no end that could be seen
+        try: open_image(full if kind != "PNG" or _ends[kind] in full.read_bytes() else b"")
+        except OSError as e: return "ends in the middle (cut off while copying?)" if kind in _ends else f"is not an image that can be read ({str(e.__cause__ or e)})"
     if _whole(box): return w, h, grey
     l,t,r,b = (int(o) for o in box)
-    if not (0 <= l < r <= w and 0 <= t < b <= h): return f"has a face box ({l}, {t}, {r}, {b}) outside its {w} x {h} pixels"
-    return r - l, b - t, grey
+    left, top, right, bottom = _inside(box, (w, h))
+    if not (l < r and t < b) or max(0, right - left)*max(0, bottom - top) < (r - l)*(b - t)/2:
+        return f"has a face box ({l}, {t}, {r}, {b}) outside its {w} x {h} pixels"
+    return right - left, bottom - top, grey
 
 # %% ../../nbs/data/00_table.ipynb #6a02da62
 def places(table:"FaceTable|pd.DataFrame" # a data set
@@ -196,6 +208,26 @@ def check_table(table:pd.DataFrame, # as in the list of columns above
     return out
 
 # %% ../../nbs/data/00_table.ipynb #e69398ce
+def _spelled(root, paths): # .PNG where a list has .png: the file's own spelling, where the file is unmistakable
+    @lru_cache(None)
+    def there(folder):
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        return {*names}, {o.lower(): o for o in names}
+    def one(path):
+        folder, _, name = path.rpartition("/")
+        names, lower = there(os.path.join(root, folder))
+        return path if name in names or name.lower() not in lower else f"{folder}{'/' if folder else ''}{lower[name.lower()]}"
+    return [one(o) for o in paths]
+
+def _missing_together(problems, table): # one problem instead of thousands, where none of a folder's images is there
+    folder = table["path"].str.rpartition("/")[0]
+    gone = {o.index for o in problems if o.index is not None and o.message.endswith(" is missing on disk.")}
+    lost = folder[list(gone)].value_counts() if gone else {}
+    lost = {k: n for k,n in lost.items() if n > 9 and n == (folder == k).sum()}
+    whole = [Problem(k or ".", None, f"none of the {n:,} images that are listed for this folder is there, say {table['path'][folder[folder == k].index[0]]}; unpack them here.")
+             for k,n in lost.items()]
+    return whole + [o for o in problems if o.index not in gone or folder[o.index] not in lost]
+
 def finish_table(table:pd.DataFrame, # rows as a reader found them, with source and row
                  root:str|Path, # data folder
                  layout:str, # what was found, in words; printed and kept
@@ -208,9 +240,10 @@ def finish_table(table:pd.DataFrame, # rows as a reader found them, with source 
                 )->FaceTable: # fit for use; dataset and protocol are the reader's to fill in
     "Check what a reader found, drop or report what is bad, and remember where it came from."
     table = table.reset_index(drop=True)
+    if check_files: table["path"] = _spelled(root, table["path"].tolist())
     known = {o.index for o in problems if o.index is not None} # reported already, by the reader
     checked = check_table(table, root if check_files else None, classes)
-    table = settle(table, root, [*problems, *(o for o in checked if o.index not in known)], skip_bad)
+    table = settle(table, root, _missing_together([*problems, *(o for o in checked if o.index not in known)], table), skip_bad)
     empty = [o for o in splits if not (table["split"] == o).any()]
     if empty: raise DataError(root, [Problem(layout, None, f"split {o} is empty; every split needs at least one face.") for o in empty])
     grey = len(table) > 0 and "grey" in table and bool(table.df.pop("grey").all())
