@@ -805,6 +805,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor._Part.write': ( 'predict/predictor.html#_part.write',
                                                                                       'psr_fer/predict/predictor.py'),
+                                           'psr_fer.predict.predictor._ahead': ( 'predict/predictor.html#_ahead',
+                                                                                 'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor._csv': ( 'predict/predictor.html#_csv',
                                                                                'psr_fer/predict/predictor.py'),
                                            'psr_fer.predict.predictor._prior_ratio': ( 'predict/predictor.html#_prior_ratio',

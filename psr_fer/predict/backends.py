@@ -43,6 +43,7 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
         options.log_severity_level = 3 # errors only
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0") # waiting threads leave the processor to others
         try: self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as e: raise ValueError(f"{path} cannot be run ({type(e).__name__}); export it again.") from e
         about = self.session.get_modelmeta().custom_metadata_map

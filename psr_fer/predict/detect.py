@@ -113,6 +113,7 @@ class CenterFace:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
         options.log_severity_level = 3 # errors only
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0") # waiting threads leave the processor to others
         self.session = ort.InferenceSession(str(CENTERFACE), options, providers=["CPUExecutionProvider"])
         self.pixels, self.score, self.threads = pixels, score, threads
 

@@ -11,7 +11,9 @@ import io
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,6 +74,22 @@ def _prior_ratio(prior, network): # (C,) wanted frequency over frequency in trai
     if not isinstance(wanted, dict) or set(wanted) != set(network.classes) or min(wanted.values()) <= 0:
         raise ValueError(f"prior is 'balanced' or a positive frequency for each of {', '.join(network.classes)}; got {prior!r}.")
     return np.array([wanted[k]/known[k] for k in network.classes])
+
+def _ahead(items, read): # (source, what `read` gives) in order; threads read some images ahead, so that decoding, detection and the network overlap
+    n, waiting = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, deque()
+    def done(left):
+        while len(waiting) > left:
+            source, job = waiting.popleft()
+            yield source, job.result()
+    with ThreadPoolExecutor(n) as pool:
+        try:
+            for source, *rest in items:
+                waiting.append((source, pool.submit(read, source, *rest)))
+                yield from done(0 if is_camera(source) else n) # nobody waits before a camera
+        except Exception: # of a caller's generator: what came before is not lost
+            yield from done(0)
+            raise
+        yield from done(0)
 
 class Predictor:
     "Predict the expressions of the faces in images."
@@ -148,8 +166,9 @@ class Predictor:
     def _stream(self, items, detect, bgr, branches, keep):
         waiting = []
         try:
-            for source, time, image in items:
-                waiting.append(self._read(source, time, image, detect, bgr, keep))
+            if detect and not callable(self.detector): self.detector = get_detector(self.detector)
+            for source, read in _ahead(items, lambda *o: self._read(*o, detect, bgr, keep)):
+                waiting.append(read)
                 faces = sum(len(crops) for _, _, crops in waiting)
                 pixels = sum(math.prod(p.size) for p, _, _ in waiting if p.image) # kept images are large
                 if max(faces, len(waiting)) < self.bs and pixels < 3e7 and not is_camera(source): continue # nobody waits before a camera
@@ -164,7 +183,6 @@ class Predictor:
         try:
             if isinstance(image, Exception): raise image
             im = open_image(image, bgr, self.allow_urls)
-            if detect and not callable(self.detector): self.detector = get_detector(self.detector)
             boxes = find_boxes(self.detector, np.asarray(im.convert("RGB")), self.margin) if detect else [(0, 0, *im.size)]
         except (OSError, ValueError) as e:
             p = Picture(source=source, time=time, error=str(e))
