@@ -2,9 +2,8 @@
 
 # %% auto #0
 __all__ = ['Finished', 'record_name', 'RunRecord', 'revision', 'now', 'device_name', 'during', 'fingerprint', 'table_of',
-           'repeated_images', 'new_edsrs', 'build_model', 'check_sizes', 'recipe_learner', 'starting_weights', 'Run',
-           'fit_stage', 'warm_up_settings', 'warm_up', 'edsrs_of', 'build', 'evaluate_model', 'CompletedRun',
-           'train_run', 'train_seeds', 'evaluate_run', 'find_learning_rate']
+           'new_edsrs', 'build_model', 'check_sizes', 'recipe_learner', 'starting_weights', 'Run', 'fit_stage', 'build',
+           'evaluate_model', 'CompletedRun', 'train_run', 'train_seeds', 'evaluate_run', 'find_learning_rate']
 
 # %% ../nbs/core/12_runs.ipynb #3ba9fa68
 import hashlib, json, os, platform, subprocess, time, warnings
@@ -15,7 +14,7 @@ from datetime import datetime, timezone
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-import numpy as np, pandas as pd, torch
+import fastai, numpy as np, pandas as pd, torch, torchvision
 from torch import nn
 from fastai.callback.mixup import MixUp
 from fastai.callback.training import GradientAccumulation
@@ -24,13 +23,11 @@ from fastai.learner import Learner
 from fastai.optimizer import Adam, SGD
 from fastai.torch_core import num_distrib, rank_distrib
 from safetensors.torch import load_file
-
-# %% ../nbs/core/12_runs.ipynb #6fd10683
 import psr_fer
 from .callbacks import EMA, Checkpoint, Progress, SeedEpochs, StopOnNaN, epoch_seed, precision_callbacks, resolve_precision, restore, seed_all, stop_on_signal
 from .checkpoints import atomic_write, load_model, read_checked, read_json, save_model, save_tensors, transfer_weights, write_arrays, write_json
 from .data.datasets import read_dataset
-from .data.loaders import PixelCache, dls_from_table
+from .data.loaders import dls_from_table
 from .data.table import SPLITS, FaceTable
 from .figures import plot_confusion, plot_history, plot_lr_find, save
 from .interpret import accuracy_by_reduced_size, branch_predictions
@@ -92,25 +89,25 @@ class RunRecord:
                  )->"RunRecord":
         "Read and check the fields. ValueError names one that is missing or cannot be."
         if not isinstance(d, dict): raise ValueError("it holds no fields")
-        d = {_OLD_NAMES.get(k, k): v for k, v in d.items()}
+        d, known = {_OLD_NAMES.get(k, k): v for k, v in d.items() if v is not None}, {o.name: o for o in fields(cls)}
         letters = d.pop("predictions", None), d.pop("targets", None)
-        wanted = {o.name: o for o in fields(cls)}
-        for k, o in wanted.items():
-            if k not in d and o.default is MISSING and o.default_factory is MISSING: raise ValueError(f"{k!r} is missing")
-        d = {k: v for k, v in d.items() if k in wanted}
-        for k, kind in dict(recipe=str, seed=int, test=dict, minutes=(int, float), device=str, data=dict, changed=dict, views=str, weights=str, fusion_weights=dict).items():
-            if k in d and (not isinstance(d[k], kind) or isinstance(d[k], bool)): raise ValueError(f"{k!r} cannot be {str(d[k])[:40]!r}")
+        d = {k: v for k, v in d.items() if k in known}
+        missing = [k for k, o in known.items() if k not in d and o.default is MISSING and o.default_factory is MISSING]
+        if missing: raise ValueError(f"{missing[0]!r} is missing")
+        for k, v in d.items():
+            kind = (int, float) if known[k].type is float else known[k].type
+            if not isinstance(v, kind) or isinstance(v, bool) and k != "dirty": raise ValueError(f"{k!r} cannot be {str(v)[:40]!r}")
         if not 0 <= d["minutes"] < 1e9: raise ValueError(f"'minutes' cannot be {d['minutes']!r}")
-        for k in METRICS:
-            v = d["test"].get(k)
-            if not isinstance(v, (int, float)) or not 0 <= v <= 1: raise ValueError(f"'test' has no {k!r} in [0,1]")
+        bad = [k for k in METRICS if not isinstance(v := d["test"].get(k), (int, float)) or not 0 <= v <= 1]
+        if bad: raise ValueError(f"'test' has no {bad[0]!r} in [0,1]")
         if "confusion" in d["test"] and np.array(d["test"]["confusion"], float).shape != (len(d["test"]["recall"]),)*2:
             raise ValueError("'confusion' is not a square of the classes")
         out = cls(**d)
-        if any(o is not None for o in letters): # one character per face
-            if not all(isinstance(o, str) for o in letters) or not 0 < len(letters[0]) == len(letters[1]): raise ValueError("'predictions' and 'targets' do not belong together")
-            fused, targets = (np.frombuffer(o.encode(), np.uint8) - 48 for o in letters)
-            out.predictions = dict(targets=targets, fused=fused)
+        if letters == (None, None): return out
+        if not all(isinstance(o, str) for o in letters) or not 0 < len(letters[0]) == len(letters[1]):
+            raise ValueError("'predictions' and 'targets' do not belong together")
+        fused, targets = (np.frombuffer(o.encode(), np.uint8) - 48 for o in letters) # one character per face
+        out.predictions = dict(targets=targets, fused=fused)
         return out
 
     @classmethod
@@ -140,15 +137,14 @@ class RunRecord:
         return self.predictions[branch] == self.predictions["targets"]
 
 # %% ../nbs/core/12_runs.ipynb #d1e0a170
-def _git(*args): return subprocess.run(["git", "-C", Path(psr_fer.__file__).parent, *args], capture_output=True, text=True, timeout=20)
-
 @lru_cache(None) # code that was loaded stays, whatever becomes of the folder
 def revision()->dict: # commit: short hash; dirty: were the package's files changed after it? Both None where there is no clone
     "The git commit of this package."
-    try: ours, commit, status = _git("ls-files", "--error-unmatch", "__init__.py"), _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", ".")
-    except (OSError, subprocess.SubprocessError): return dict(commit=None, dirty=None) # no git
-    if any(o.returncode for o in (ours, commit, status)): return dict(commit=None, dirty=None) # installed, perhaps within somebody else's repository
-    return dict(commit=commit.stdout.strip(), dirty=bool(status.stdout.strip()))
+    def git(*args): return subprocess.run(["git", "-C", Path(psr_fer.__file__).parent, *args], capture_output=True, check=True, text=True, timeout=20).stdout.strip()
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py") # an installed package may lie within somebody else's repository
+        return dict(commit=git("rev-parse", "--short", "HEAD"), dirty=bool(git("status", "--porcelain", "--untracked-files=no", ".")))
+    except (OSError, subprocess.SubprocessError): return dict(commit=None, dirty=None)
 
 def now()->str: # ISO 8601, UTC
     "The time, to the second."
@@ -159,11 +155,6 @@ def device_name()->str: # "NVIDIA H200" or "CPU, 2 threads"
     threads, n = torch.get_num_threads(), num_distrib() or 1
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     return name + (f", {n} processes" if n > 1 else "")
-
-def _provenance(): # versions, device, commit, dirty
-    import fastai, torchvision
-    versions = dict(psr_fer=psr_fer.__version__, python=platform.python_version()) | {o.__name__: o.__version__ for o in (torch, torchvision, fastai)}
-    return dict(versions=versions, device=device_name(), **revision())
 
 def during(history:list, # of dict, epochs
            key:str # column of texts
@@ -191,13 +182,9 @@ def table_of(about:dict, # description of a checkpoint
     if has != known: raise ValueError(f"{data} has the classes {', '.join(has)}, but the model knows {', '.join(known)}.")
     return table
 
-def repeated_images(table:FaceTable, # data set
-                    cache:PixelCache # its pixels
-                   )->list: # of lists of paths: same pixels, different splits
-    "Images that occur in more than one split."
-    rows = {} # digest of the pixels -> rows
-    for i in range(len(table)): rows.setdefault(hashlib.blake2b(cache([i]).numpy().tobytes(), digest_size=16).digest(), []).append(i)
-    return [table["path"].iloc[o].tolist() for o in rows.values() if table["split"].iloc[o].nunique() > 1]
+def _repeated(table, cache): # -> lists of paths: same pixels, different splits
+    pixels = [hashlib.blake2b(cache([i]).numpy().tobytes(), digest_size=16).digest() for i in range(len(table))]
+    return [o["path"].tolist() for _, o in table.df.groupby(pixels, sort=False) if o["split"].nunique() > 1]
 
 # %% ../nbs/core/12_runs.ipynb #ea3ef6f3
 def new_edsrs(recipe:Recipe # sizes and number of the networks
@@ -237,8 +224,7 @@ def recipe_learner(recipe:Recipe, # loss, rates, weight decay and moving average
     make = psr_learner if isinstance(model, PSR) else baseline_learner
     learn = make(dls, model=model, loss=recipe.loss, alpha=recipe.alpha, rates=recipe.rates, wd=recipe.weight_decay,
                  cbs=[cb(o) for cb, o in ((EMA, recipe.ema), (MixUp, recipe.mixup)) if o], opt_func=opt_func or partial(Adam, decouple_wd=True))
-    frozen = [k for k in block_names(model) if recipe.rates[k] == 0]
-    if frozen: learn.freeze_blocks(*frozen) # no gradient is computed for what does not learn
+    if frozen := [k for k in block_names(model) if recipe.rates[k] == 0]: learn.freeze_blocks(*frozen) # no gradient for what does not learn
     return learn
 
 def starting_weights(r:Recipe, # recipe of the run
@@ -260,86 +246,78 @@ def _published_edsrs(recipe): # published ones, or one file per branch, separate
     return [load_edsr(o, scale=scale, download=weights == "published") for o, scale in zip(files, scales, strict=True)]
 
 # %% ../nbs/core/12_runs.ipynb #227adeb8
-def _as_json(o): return json.loads(json.dumps(o)) # lists for tuples, as a file gives it back
-
 def _stored_recipe(config): # with the defaults of fields that came later
     names = {o.name for o in fields(Recipe)}
-    try: return _as_json(asdict(Recipe(**{k: tuple(map(tuple, v)) if k == "base" else v for k, v in config.items() if k in names})))
+    try: return asdict(Recipe(**{k: tuple(map(tuple, v)) if k == "base" else v for k, v in config.items() if k in names}))
     except (TypeError, ValueError): return config
 
 def _best_epoch(history, stage): # its row: the highest WA on the validation split, of equal ones the last
     return max((o for o in history if o["stage"] == stage), key=lambda o: (o["wa"], o["epoch"]))
 
+@dataclass(eq=False, repr=False)
 class Run:
     "The folder of one training, and what has been done in it."
-    def __init__(self,
-        folder:str|Path, # where everything is kept
-        recipe:Recipe, # what to train
-        table:FaceTable, # data set
-        seed:int=0, # seed of everything random
-        say:Callable=print, # function for progress lines
-        command:str|None=None, # how this run was started, for the record
-        read:dict|None=None, # arguments of the reader, for the record
-        init:str|Path|None=None, # checkpoint or run folder to start from
-        cache:str|Path="memory", # decoded faces: "memory", or a folder for files
-        minutes:float=10, # minutes between checkpoints within an epoch
-        track:str|None=None, # "tensorboard" or "wandb"
-        fresh:bool=False # train the warm-up stages anew, too
-    ):
-        self.folder, self.recipe, self.table, self.seed, self.command = Path(folder), recipe, table, seed, command
-        self.read, self.init, self.cache, self.minutes, self.track, self.fresh = read or {}, init, cache, minutes, track, fresh
-        self._say, self.rank, self.classes, self.data = say, rank_distrib(), tuple(table.classes), fingerprint(table)
+    folder:Path # where everything is kept
+    recipe:Recipe # what to train
+    table:FaceTable # data set
+    seed:int=0 # seed of everything random
+    report:Callable=print # function for progress lines
+    command:str|None=None # how this run was started, for the record
+    read:dict=field(default_factory=dict) # arguments of the reader, for the record
+    init:str|Path|None=None # checkpoint or run folder to start from
+    cache:str|Path="memory" # decoded faces: "memory", or a folder for files
+    minutes:float=10 # minutes between checkpoints within an epoch
+    track:str|None=None # "tensorboard" or "wandb"
+    fresh:bool=False # train the warm-up stages anew, too
+
+    def __post_init__(self):
+        self.folder, self.rank, self.classes, self.data = Path(self.folder), rank_distrib(), tuple(self.table.classes), fingerprint(self.table)
+        self.precision, self.repeated, self.interrupted, self.problem, self.nan_files = None, None, False, None, [] # found while it trains
         self.folder.mkdir(parents=True, exist_ok=True)
         history = self.folder/"history.csv"
         self.history = pd.read_csv(history, dtype=dict(commit=str, device=str)).to_dict("records") if history.exists() else [] # a commit of digits is no number
-        self.precision, self.repeated = None, None
-        self.interrupted, self.problem, self.nan_files = False, None, [] # set by the callbacks
+
+    def _done(self, stage): return self.folder/f"stage-{stage}.safetensors" # weights of a finished stage
+    def _best(self, stage): return self.folder/f".best-{stage}.safetensors" # best weights of a stage so far
+    def _last(self, stage): return self.folder/f".last-{stage}.pt" # all that a stopped stage needs to resume
+    def _wait(self): # until all processes are here
+        if num_distrib() > 1: torch.distributed.barrier()
 
     def say(self, text:str):
         "Report to the user and the log; once where there are several processes."
         if self.rank: return
-        self._say(text)
+        self.report(text)
         with (self.folder/"log.txt").open("a", encoding="utf-8") as f: f.write(f"{now()} {text}\n")
-
-    def stage_file(self, stage:str)->Path:
-        "Weights of a finished stage."
-        return self.folder/f"stage-{stage}.safetensors"
-    def best_file(self, stage:str)->Path:
-        "Best weights of a stage so far."
-        return self.folder/f".best-{stage}.safetensors"
-    def last_file(self, stage:str)->Path:
-        "All that a stopped stage needs to resume."
-        return self.folder/f".last-{stage}.pt"
-    def wait(self)->None:
-        "Until all processes are here."
-        if num_distrib() > 1: torch.distributed.barrier()
 
     def start(self):
         "Write what this run is, or check that the folder holds the same one."
         r, file = self.recipe, self.folder/"config.json"
-        config = _as_json(dict(recipe=asdict(r), seed=self.seed, data=self.data, classes=self.classes, init=None if self.init is None else str(self.init)))
+        def plain(o): return json.loads(json.dumps(o, default=str)) # as a file gives it back
+        config = plain(dict(recipe=asdict(r), seed=self.seed, data=self.data, classes=self.classes, init=self.init))
         old = read_json(file) if file.exists() else {}
         if old:
-            old["recipe"] = _stored_recipe(old["recipe"])
+            old["recipe"] = plain(_stored_recipe(old["recipe"]))
             different = [k for k in config if config[k] != old.get(k)]
             if different: raise ValueError(f"{self.folder} holds another run ({', '.join(different)} differ); choose another --out, or overwrite it with --fresh.")
         self.precision = old.get("precision") # "auto" is decided once
         if self.precision is None:
             model = build_model(r, len(self.classes)) if r.precision == "auto" else None
             self.precision = resolve_precision(r.precision, model=model, size=r.size, batch_size=r.batch_size)
-        if not old and not self.rank: write_json(file, dict(config, precision=self.precision, command=self.command, started=now(), **_provenance()))
+        if old or self.rank: return
+        versions = dict(psr_fer=psr_fer.__version__, python=platform.python_version()) | {o.__name__: o.__version__ for o in (torch, torchvision, fastai)}
+        write_json(file, dict(config, precision=self.precision, command=self.command, started=now(), versions=versions, device=device_name(), **revision()))
 
     def save_state(self, stage:str, state:bytes):
         "Write a checkpoint to resume from."
-        if not self.rank: atomic_write(self.last_file(stage), state)
+        if not self.rank: atomic_write(self._last(stage), state)
 
-    def after_epoch(self, learn, stage:str, row:dict, state:bytes):
+    def after_epoch(self, learn:Learner, stage:str, row:dict, state:bytes):
         "Write history, the best weights by validation WA, and a checkpoint."
         if self.rank: return
         r = revision()
-        row = dict(row, finished=now(), device=device_name(), commit=r["commit"] and r["commit"] + (" dirty" if r["dirty"] else ""))
+        row = dict(row, finished=now(), device=device_name(), commit=r["commit"] and r["commit"] + " dirty"*r["dirty"])
         self.history = [o for o in self.history if (o["stage"], o["epoch"]) != (stage, row["epoch"])] + [row]
-        if _best_epoch(self.history, stage) is row: save_tensors(self.best_file(stage), unwrap_model(learn.model).state_dict()) # with EMA the average: it was validated
+        if _best_epoch(self.history, stage) is row: save_tensors(self._best(stage), unwrap_model(learn.model).state_dict()) # with EMA the average: it was validated
         atomic_write(self.folder/"history.csv", pd.DataFrame(self.history).to_csv(index=False))
         self.save_state(stage, state) # last: a run killed before this line does the epoch again, with the same result
         line = "{stage} epoch {number}: train {train_loss:.3f} valid {valid_loss:.3f} WA {wa:.2%} UA {ua:.2%} F1 {macro_f1:.2%} {seconds:.0f} s"
@@ -357,9 +335,8 @@ class Run:
             yield
             file.unlink(missing_ok=True)
 
-    def dls(self, size:int # pixels
-           )->DataLoaders: # train, valid, test
-        "The faces of the run at one size."
+    def dls(self, size:int)->DataLoaders: # train, valid, test
+        "The faces of the run at `size` pixels."
         r, n = self.recipe, num_distrib() or 1
         if r.batch_size % n: raise ValueError(f"batch_size {r.batch_size} cannot be dealt out to {n} processes; choose a multiple of {n}.")
         return dls_from_table(self.table, size=size, bs=r.batch_size//n, soft=r.soft, augment=r.augment, balanced=r.balanced, seed=self.seed, cache=self.cache)
@@ -410,7 +387,7 @@ def fit_stage(run:Run, # run that the stage belongs to
               lr:float # its maximum
              )->None: # the learner's model ends with the best weights
     "One-cycle training of one stage; resumes from the last checkpoint, and is skipped when it is done."
-    done, last, start = run.stage_file(stage), run.last_file(stage), 0
+    done, last, start = run._done(stage), run._last(stage), 0
     if run.recipe.channels_last: learn.model.to(memory_format=torch.channels_last)
     if not done.exists():
         learn.create_opt()
@@ -419,33 +396,25 @@ def fit_stage(run:Run, # run that the stage belongs to
             start = state["epoch"]
             run.say(f"{stage}: resuming after epoch {start}" + (f" and {state['batch']} batches" if state["batch"] else ""))
         if start < epochs: _fit(run, learn, epochs, lr, start, _stage_callbacks(run, stage, learn, state))
-        run.wait()
-        if not run.rank: os.replace(run.best_file(stage), done)
-        run.wait()
+        run._wait()
+        if not run.rank: os.replace(run._best(stage), done)
+        run._wait()
     if not run.rank: last.unlink(missing_ok=True)
     learn.model.to(learn.dls.device).load_state_dict(load_file(done))
 
 # %% ../nbs/core/12_runs.ipynb #79782faf
 _WARM_UP = ("arch", "weights", "base", "base_lr", "frozen_epochs", "loss", "alpha", "soft", "augment", "batch_size", "accumulate",
-            "weight_decay", "ema", "precision", "head", "pool", "balanced", "mixup")
-
-def warm_up_settings(r:Recipe # recipe of a run
-                    )->list: # of values
-    "What the warm-up stages of a recipe depend on, besides seed and data."
-    rates = {k: r.rates[k] for k in ("low","shared","head")}
-    cut = None if rates["low"] == rates["shared"] else r.pos # one rate on both sides: the cut makes no difference
-    return [getattr(r, k) for k in _WARM_UP] + [rates, cut]
+            "weight_decay", "ema", "precision", "head", "pool", "balanced", "mixup") # what it depends on, besides rates, seed and data
 
 def _kept_file(run): # where the finished warm-up of these settings is kept
-    w = Path(run.recipe.weights)
+    r, w = run.recipe, Path(run.recipe.weights)
+    rates = {k: r.rates[k] for k in ("low", "shared", "head")}
+    cut = None if rates["low"] == rates["shared"] else r.pos # one rate on both sides: the cut makes no difference
     file_hash = hashlib.sha256(w.read_bytes()).hexdigest() if w.is_file() else None
-    key = json.dumps(warm_up_settings(run.recipe) + [file_hash, run.seed, run.data["sha256"], run.classes])
-    return run.folder.parent/f".base-{run.recipe.arch}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    key = json.dumps([*(getattr(r, k) for k in _WARM_UP), rates, cut, file_hash, run.seed, run.data["sha256"], run.classes])
+    return run.folder.parent/f".base-{r.arch}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
 
-def _reuse(run, stages): # -> weights of an earlier run's warm-up, or None
-    file = _kept_file(run)
-    begun = any(run.stage_file(o).exists() or run.last_file(o).exists() for o in stages)
-    if run.fresh or begun or not file.exists(): return None
+def _reuse(run, file, stages): # -> weights of an earlier run's warm-up
     kept = read_json(file.with_suffix(".json"))
     run.history = kept["history"] + [o for o in run.history if o["stage"] not in stages]
     run.say(f"warm-up taken from {kept['run']} ({file.name}); its {sum(o['seconds'] for o in kept['history'])/60:.1f} minutes count as this run's")
@@ -453,40 +422,30 @@ def _reuse(run, stages): # -> weights of an earlier run's warm-up, or None
     layers = {layer(k): v for k, v in load_file(file).items()}
     return {k: layers[layer(k)] for k in build_model(replace(run.recipe, model="baseline"), len(run.classes), run.recipe.base[-1][0]).state_dict()}
 
-def _warm_up_stage(run, stage, size, epochs, state): # state: weights of the stage before, or None; -> those of this one
-    r = run.recipe
-    seed_all(epoch_seed(run.seed, stage, -1))
-    if run.stage_file(stage).exists(): return load_file(run.stage_file(stage))
-    model = build_model(replace(r, model="baseline"), len(run.classes), size, pretrained=_pretrained(r) if state is None else False)
-    if state is not None: model.load_state_dict(state)
-    learn = recipe_learner(r, run.dls(size), model)
-    if stage == "base-0-head": learn.freeze_blocks("low", "shared")
-    fit_stage(run, stage, learn, epochs, r.base_lr)
-    return model.state_dict()
-
-def warm_up(run:Run # run with a recipe
-           )->dict|None: # state dict of a Baseline, or None when the recipe has no warm-up
-    "Careful initialisation: the baseline, trained at the recipe's growing sizes, its head first if the recipe says so."
-    r = run.recipe
+def _warm_up(run): # state dict of a Baseline, or None when the recipe has no warm-up
+    r, file, state = run.recipe, _kept_file(run), None
     if not r.base: return None
     plan = [(f"base-{i}-{size}px", size, epochs) for i, (size, epochs) in enumerate(r.base, 1) if epochs]
     if r.frozen_epochs: plan.insert(0, ("base-0-head", r.base[0][0], r.frozen_epochs))
     stages = [o[0] for o in plan]
-    state = _reuse(run, stages)
-    if state is not None: return state
-    for o in plan: state = _warm_up_stage(run, *o, state)
+    if file.exists() and not run.fresh and not any(run._done(o).exists() or run._last(o).exists() for o in stages): return _reuse(run, file, stages)
+    for stage, size, epochs in plan:
+        seed_all(epoch_seed(run.seed, stage, -1))
+        if run._done(stage).exists(): state = load_file(run._done(stage)); continue
+        model = build_model(replace(r, model="baseline"), len(run.classes), size, pretrained=_pretrained(r) if state is None else False)
+        if state is not None: model.load_state_dict(state)
+        learn = recipe_learner(r, run.dls(size), model)
+        if stage == "base-0-head": learn.freeze_blocks("low", "shared")
+        fit_stage(run, stage, learn, epochs, r.base_lr)
+        state = model.state_dict()
     if not run.rank:
-        file = _kept_file(run)
         write_json(file.with_suffix(".json"), dict(run=run.folder.name, history=[o for o in run.history if o["stage"] in stages]))
         save_tensors(file, state) # last: who finds it finds the other
     return state
 
 # %% ../nbs/core/12_runs.ipynb #71d9b4ee
-def edsrs_of(run:Run, # recipe, size and folder
-             dls:DataLoaders # faces to learn from
-            )->list: # of EDSR, one per super-resolution branch
-    "The super-resolution networks: from a file, or trained to undo the pyramid's downsampling on the training faces, or as they start."
-    r, done = run.recipe, run.stage_file("sr")
+def _edsrs(run, dls): # from a file, or trained to undo the pyramid's downsampling on the training faces, or as they start
+    r, done = run.recipe, run._done("sr")
     if r.enlarge != "edsr": return []
     if r.sr_weights != "none": return _published_edsrs(r)
     seed_all(epoch_seed(run.seed, "sr", 0))
@@ -499,7 +458,7 @@ def edsrs_of(run:Run, # recipe, size and folder
             run.say("sr x{}: PSNR {psnr:.2f} dB on held-out training faces, bicubic {bicubic_psnr:.2f} dB".format(net.scale, **results[-1]))
         write_json(run.folder/"sr.json", results)
         save_tensors(done, nn.ModuleList(nets).state_dict())
-    run.wait()
+    run._wait()
     nn.ModuleList(nets).load_state_dict(load_file(done))
     return nets
 
@@ -508,14 +467,14 @@ def build(run:Run, # run with a recipe
          )->nn.Module: # `PSR` or `Baseline`, ready for the main stage
     "The model of a run, initialised as the recipe says."
     r, n = run.recipe, len(run.classes)
-    state = warm_up(run) if run.init is None else None
+    state = _warm_up(run) if run.init is None else None
     pretrained = _pretrained(r) if state is None and run.init is None else False
     seed_all(epoch_seed(run.seed, "build", 0))
     if r.model == "baseline":
         model = build_model(r, n, pretrained=pretrained)
         if state is not None: model.load_state_dict(state)
     else:
-        sr = edsrs_of(run, dls)
+        sr = _edsrs(run, dls)
         seed_all(epoch_seed(run.seed, "build", 1))
         model = build_model(r, n, sr=sr, pretrained=pretrained)
         if state is not None: run.say(f"the pyramid starts from the baseline: {model.load_base(state)}")
@@ -549,40 +508,39 @@ def _calibration(model, valid, scores, targets): # valid: its loader; scores and
 
 def _times(run, seconds): # seconds: of the evaluation; -> when, how long, on what and with which code the run was trained
     config, sr, end = read_json(run.folder/"config.json"), run.folder/"sr.json", now()
-    training = sum(o["seconds"] for o in run.history) + (sum(o.get("seconds", 0.) for o in read_json(sr)) if sr.exists() else 0.)
-    wall = datetime.fromisoformat(end) - datetime.fromisoformat(config["started"])
+    training = sum(o["seconds"] for o in [*run.history, *(read_json(sr) if sr.exists() else [])])
     finished = [o["finished"] for o in run.history if isinstance(o.get("finished"), str)] # older histories do not have it
     device, commit = during(run.history, "device") or config["device"], during(run.history, "commit")
+    wall = datetime.fromisoformat(end) - datetime.fromisoformat(config["started"])
+    steps = pd.DataFrame(run.history)[["train_seconds", "step_seconds"]].dropna().sum()
     return dict(minutes=round((training + seconds)/60, 1), training_seconds=round(training, 1), evaluation_seconds=round(seconds, 1),
-                wall_minutes=round(wall.total_seconds()/60, 1), started=config["started"], finished=finished[-1] if finished else end, evaluated=end,
-                versions=config["versions"], device=device, evaluated_on=device_name() if device_name() != device else None,
+                wall_minutes=round(wall.total_seconds()/60, 1), step_share=round(steps["step_seconds"]/max(steps["train_seconds"], 1e-9), 4),
+                started=config["started"], finished=(finished or [end])[-1], evaluated=end, versions=config["versions"],
+                device=device, evaluated_on=device_name() if device_name() != device else None,
                 commit=commit and commit.replace(" dirty", ""), dirty=commit and " dirty" in commit)
 
 def _finish(run, model, dls): # evaluate, save, record
-    r, start = run.recipe, time.perf_counter()
+    r, table, start = run.recipe, run.table, time.perf_counter()
     fused = getattr(model, "fusion", None) is not None
     if fused: model.set_fusion(fit_fusion(*tta_scores(model, dls.valid, 1, "none")))
     valid, *_ = evaluate_model(model, dls.valid, run.classes, r.views, r.views_n, run.seed)
     plain, *of_plain = evaluate_model(model, dls[2], run.classes, "none")
     calibration = _calibration(model, dls.valid, *of_plain)
     test, scores, targets = evaluate_model(model, dls[2], run.classes, r.views, r.views_n, run.seed)
-    times, table = _times(run, time.perf_counter() - start), run.table
-    read = dict(run.read, skip_bad=True) if table.skipped else run.read
+    times, last = _times(run, time.perf_counter() - start), "sgd" if r.sgd_epochs else "fit"
     save_model(model, run.folder/"model.safetensors", classes=run.classes, recipe=r.name, seed=run.seed, protocol=table.protocol, dataset=r.dataset,
-               read=read, grey=table.grey, views=r.views, views_n=r.views_n, **calibration)
+               read=dict(run.read, skip_bad=True) if table.skipped else run.read, grey=table.grey, views=r.views, views_n=r.views_n, **calibration)
     write_arrays(run.folder/"test.npz", dict(scores=scores.numpy().astype(np.float16), targets=targets.numpy()))
-    last = "sgd" if r.sgd_epochs else "fit"
-    timed = pd.DataFrame(run.history)[["train_seconds","step_seconds"]].dropna().sum()
     record = RunRecord(run_name(r, run.read, run.init), run.seed, test, data=run.data, preset=r.name.partition("+")[0], changed=changes_of(r), read=run.read,
         init=None if run.init is None else str(run.init), valid=valid, test_plain={k: plain[k] for k in METRICS},
         views="none" if r.views == "none" else f"{r.views} x {r.views_n}",
         selected=f"epoch {_best_epoch(run.history, last)['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split chose nothing",
-        weights=starting_weights(r, run.init), step_share=round(timed["step_seconds"]/max(timed["train_seconds"], 1e-9), 4),
-        parameters=sum(p.numel() for p in model.parameters()), repeated_images=run.repeated, precision=run.precision, command=run.command,
-        fusion_weights={k: round(v, 4) for k, v in model.fusion_weights().items()} if fused else {}, **times, **calibration)
+        weights=starting_weights(r, run.init), parameters=sum(p.numel() for p in model.parameters()), repeated_images=run.repeated, precision=run.precision,
+        command=run.command, fusion_weights={k: round(v, 4) for k, v in model.fusion_weights().items()} if fused else {}, **times, **calibration)
+    classes = dict(targets=targets, **branch_predictions(model, scores))
+    record.predictions = {k: v.numpy().astype(np.uint8) for k, v in classes.items()}
     save(plot_history({r.name: pd.DataFrame(run.history)}), run.folder/"history.png")
     save(plot_confusion({r.name: test}, run.classes), run.folder/"confusion.png")
-    record.predictions = dict(targets=targets.numpy().astype(np.uint8), **{k: v.numpy().astype(np.uint8) for k, v in branch_predictions(model, scores).items()})
     record.save(run.folder/"metrics.json")
     views = "" if r.views == "none" else f" ({record.views} views; without: WA {plain['wa']:.2%})"
     run.say("test: WA {wa:.2%} UA {ua:.2%} macro-F1 {macro_f1:.2%}".format(**test) + f"{views}; {record.minutes} minutes of training; {run.folder}")
@@ -616,13 +574,11 @@ def _train(run): # all stages, and the evaluation
     counts = ", ".join(f"{n:,} {k}" for k, n in run.data["faces"].items())
     run.say(f"{run.table.layout}: {counts}" + (f"; {skipped} bad ones left out" if skipped else ""))
     dls = run.dls(r.size)
-    if repeated.exists(): run.repeated = len(read_json(repeated))
-    else:
-        found = repeated_images(run.table, dls.train.cache)
-        run.repeated = len(found)
-        if found: run.say(f"{len(found)} images occur in more than one split, say {' = '.join(found[0])}; they stay in, as in the paper's counts (all: repeated.json)")
-        run.wait()
-        if not run.rank: write_json(repeated, found)
+    found = read_json(repeated) if (known := repeated.exists()) else _repeated(run.table, dls.train.cache)
+    run.repeated = len(found)
+    if found and not known: run.say(f"{len(found)} images occur in more than one split, say {' = '.join(found[0])}; they stay in, as in the paper's counts (all: repeated.json)")
+    run._wait()
+    if not run.rank: write_json(repeated, found)
     model = build(run, dls)
     fit_stage(run, "fit", recipe_learner(r, dls, model), r.epochs, r.lr)
     if r.sgd_epochs: fit_stage(run, "sgd", recipe_learner(r, dls, model, partial(SGD, mom=.9, decouple_wd=True)), r.sgd_epochs, r.sgd_lr)
@@ -655,15 +611,15 @@ def train_run(recipe:Recipe|str, # recipe, or the name of one
         from psr_fer.distributed import join
         join()
     if fresh and out.exists() and not rank_distrib():
-        for o in [o for pattern in _WRITTEN for o in out.glob(pattern)]: o.unlink(missing_ok=True) # nothing that somebody else put there
+        for o in [o for pattern in _WRITTEN for o in out.glob(pattern)]: o.unlink() # nothing that somebody else put there
     read.pop("skip_bad", None) # a record tells how many rows were left out
     run = Run(out, recipe, table, seed, say, command, read, init, cache, minutes, track, fresh)
-    run.wait()
+    run._wait()
     run.start()
     if not (out/"metrics.json").exists():
         with run.locked(): _train(run)
     elif not run.rank: say(f"{out} is finished; --fresh would overwrite it.")
-    run.wait()
+    run._wait()
     record = RunRecord.load(out/"metrics.json")
     if results is not None and not run.rank:
         Path(results).mkdir(parents=True, exist_ok=True)
@@ -671,8 +627,6 @@ def train_run(recipe:Recipe|str, # recipe, or the name of one
     return record
 
 # %% ../nbs/core/12_runs.ipynb #a84de1bd
-def _mean_sd(values): return dict(mean=float(np.mean(values)), sd=float(np.std(values, ddof=1)) if len(values) > 1 else None, values=values) # sd: n-1
-
 def train_seeds(recipe:Recipe|str, # recipe, or the name of one
                 data:str|Path, # folder of the data set
                 out:str|Path, # folder that gets one folder per seed
@@ -683,11 +637,13 @@ def train_seeds(recipe:Recipe|str, # recipe, or the name of one
     "Train one recipe with several seeds."
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     records = [train_run(recipe, data, Path(out)/f"{recipe.name}__s{s}", s, say=say, **kwargs) for s in seeds]
-    result = dict(recipe=recipe.name, seeds=list(seeds), **{k: _mean_sd([o.test[k] for o in records]) for k in METRICS})
+    values = pd.DataFrame([{k: o.test[k] for k in METRICS} for o in records])
+    result = {k: dict(mean=v.mean(), sd=None if len(v) < 2 else v.std(), values=v.tolist()) for k, v in values.items()}
+    result = dict(recipe=recipe.name, seeds=list(seeds), **result)
     if rank_distrib(): return result
     write_json(Path(out)/f"{recipe.name}__seeds.json", result)
-    def text(o): return f"{100*o['mean']:.2f}" + ("" if o["sd"] is None else f" +- {100*o['sd']:.2f}")
-    say(f"{recipe.name}, {len(records)} seeds: " + ", ".join(f"{name} {text(result[k])}" for k, name in METRICS.items()))
+    spread = [f"{name} {100*values[k].mean():.2f}" + (f" +- {100*values[k].std():.2f}" if len(values) > 1 else "") for k, name in METRICS.items()]
+    say(f"{recipe.name}, {len(records)} seeds: {', '.join(spread)}")
     return result
 
 def evaluate_run(run:str|Path, # folder of a run, a .safetensors file with its .json, or "default" for the bundled weights
