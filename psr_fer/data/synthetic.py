@@ -42,11 +42,9 @@ EXPRESSIONS = dict( # expression -> variants; a variant: facial action -> range 
 _sided = ("gaze_x", "smirk", "brow_single") # mirrored for half of the faces
 _signed = (*_sided, "gaze_y", "brow_inner", "brow_outer", "lid_upper", "lid_lower", "mouth_curve", "mouth_width") # may be negative
 
-def draw_actions(rng:np.random.Generator, expression:str, strength:float)->dict:
-    # rng: numpy Generator; expression: a name of EMOTIONS; strength: 0 = at rest, 1 = full; -> facial action -> value
-    "Facial actions of `expression` at `strength`."
-    variants = EXPRESSIONS[expression]
-    ranges, side = variants[rng.integers(len(variants))], rng.choice([-1,1])
+def draw_actions(rng:np.random.Generator, expression:str, strength:float)->dict: # facial action -> value
+    "Facial actions of `expression` (a name of EMOTIONS) at `strength` (0 = at rest, 1 = full)."
+    ranges, side = EXPRESSIONS[expression][rng.integers(len(EXPRESSIONS[expression]))], rng.choice([-1,1])
     rest = dict(zip(ACTIONS, rng.normal(0, 1, len(ACTIONS))*[.06 if o[:4] == "brow" or o == "mouth_curve" else .02 for o in ACTIONS], strict=True))
     acts = {k: o + strength*rng.uniform(*ranges.get(k, (0,0))) for k,o in rest.items()}
     return {k: float(o*side if k in _sided else o if k in _signed else max(0., o)) for k,o in acts.items()}
@@ -59,8 +57,7 @@ HAIR_STYLES = ("bald", "short", "parted", "curly", "long", "fringe", "bun", "hat
 BEARDS = ("none", "stubble", "moustache", "goatee", "full")
 GLASSES = ("none", "round", "square")
 
-def draw_look(rng:np.random.Generator)->dict:
-    # rng: numpy Generator; -> look parameter -> value
+def draw_look(rng:np.random.Generator)->dict: # look parameter -> value
     "A random person: head, skin, hair, eyes, beard, glasses, age; lengths as multiples of the average."
     def pick(names, p): return str(rng.choice(list(names), p=p))
     age, skin, man, n = rng.uniform(0,1), rng.uniform(0,1)**1.3, rng.random() < .5, rng.normal(0,1,8)
@@ -74,15 +71,13 @@ def draw_look(rng:np.random.Generator)->dict:
         eye_size=1+.07*n[2], eye_gap=1+.04*n[3], brow_thick=(1.15 if man else .85)+.12*n[4],
         nose_size=1+.09*n[5], lip_full=max(.5, (.95 if man else 1.15)+.15*n[6]), mouth_size=1+.06*n[7])
 
-def draw_pose(rng:np.random.Generator)->dict:
-    # rng: numpy Generator; -> pose parameter -> value
+def draw_pose(rng:np.random.Generator)->dict: # pose parameter -> value
     "A random pose; normal deviates, cut off where a face detector would give up."
     def normal(sd, most): return float(np.clip(rng.normal(0,sd), -most, most))
     return dict(rotation=normal(9,30), yaw=normal(13,35), shift_x=normal(.025,.07), shift_y=normal(.025,.07), zoom=math.exp(normal(.07,.2)))
 
-def draw_photo(rng:np.random.Generator, size:int|None=None)->dict:
-    # rng: numpy Generator; size: side in pixels, instead of a random one; -> photo parameter -> value
-    "A random picture: size, light from `light_angle` (degrees, 90 = above), exposure, warmth, blur (sd, pixels), noise (sd, of 255)."
+def draw_photo(rng:np.random.Generator, size:int|None=None)->dict: # photo parameter -> value
+    "A random image: `size` (side in pixels, None: random), light from `light_angle` (degrees, 90 = above), exposure, warmth, blur (sd, pixels), noise (sd, of 255)."
     usual, large = 105*math.exp(rng.normal(0,.62)), rng.uniform(500,1200)
     drawn = int(large if rng.random() < .005 else min(max(usual,23),1200))
     size = drawn if size is None else int(size)
@@ -103,9 +98,8 @@ def _spline(m, n, closed): # matrix: m points -> the points of the Catmull-Rom c
     q = (.5*(2*b+(c-a)*t+(2*a-5*b+4*c-d)*t**2+(3*b-a-3*c+d)*t**3)).reshape(-1,m)
     return q if closed else np.concatenate([q, e[-2:-1]])
 
-def curve(pts:np.ndarray|list, closed:bool=False, n:int=6)->np.ndarray:
-    # pts: (M,2) face units; closed: come back to the first point?; n: points for each stretch; -> (N,2) float64, face units
-    "The smooth (Catmull-Rom) curve through `pts`."
+def curve(pts:np.ndarray|list, closed:bool=False, n:int=6)->np.ndarray: # (N,2) float64, face units
+    "The smooth (Catmull-Rom) curve through `pts` ((M,2), face units), `n` points for each stretch."
     return _spline(len(pts), n, closed)@np.asarray(pts, float)
 
 @lru_cache
@@ -113,12 +107,12 @@ def _circle(n):
     t = np.linspace(0, 2*np.pi, n, endpoint=False)
     return np.stack([np.cos(t), np.sin(t)], 1)
 
-def oval(x:float, y:float, rx:float, ry:float, n:int=24)->np.ndarray:
-    # x: centre, face units; y: centre, face units; rx: half width, face units; ry: half height, face units; n: points; -> (n,2) float64, face units
-    "Points of an ellipse."
+def oval(x:float, y:float, rx:float, ry:float, n:int=24)->np.ndarray: # (n,2) float64, face units
+    "Points of an ellipse with the centre (x, y) and the half axes `rx` and `ry`, face units."
     return _circle(n)*(rx,ry)+(x,y)
 
 def _mix(a, b, t): return np.asarray(a, float)*(1-t)+np.asarray(b, float)*t
+def _between(x, a, b): return np.concatenate([np.stack([x,a],1), np.stack([x,b],1)[::-1]]) # what lies between two lines over x
 def _left(right): return [(-x,y) for x,y in right[::-1]] # the mirror image of half an outline, in the order that goes on from it
 
 class _Canvas: # a square RGB image drawn on in face units; `mask` is what was filled with solid=True
@@ -250,15 +244,14 @@ def _eye(c, p, side): # eyeball, iris, pupil, lids, lashes
     hood = .03*max(0,-p.lid_upper)*np.maximum(0,t-.4)*(p.brow_inner>0) # sad eyes droop outside
     up, crease = y-rise*arch+hood, y-(.082*p.eye_size*max(1,1+.5*p.lid_upper)+.035)*arch**.9
     lo = np.maximum(y+fall*np.sin(np.pi*t)**.85, up+.008)
-    def between(a, b): return np.concatenate([np.stack([x,a],1), np.stack([x,b],1)[::-1]])
-    c.fill(between(crease,up), p.tone*.86, .75, side=side)
-    c.fill(between(up,lo), _mix((244,240,236), p.tone, .06), side=side)
+    c.fill(_between(x, crease,up), p.tone*.86, .75, side=side)
+    c.fill(_between(x, up,lo), _mix((244,240,236), p.tone, .06), side=side)
     ix, iy, r, iris = .325*p.eye_gap+side*.07*p.gaze_x, -.1+.035*p.gaze_y, .078*p.eye_size, np.array(EYES[p.eyes], float)
     for dx,dy,rad,n,colour,alpha in ((0,0,r,24,iris*.55,1.), (0,0,r*.84,24,iris,1.), (0,0,r*.45,24,(14,10,10),1.), # iris and pupil
             (side*.028,-.03,r*.24,12,(255,255,255),.95)): # glint
         at, down = oval(ix+dx,iy+dy,rad,rad,n).T
         c.fill(np.stack([at, np.clip(down, np.interp(at,x,up), np.interp(at,x,lo))], 1), colour, alpha, side=side) # what the lids leave of it
-    c.fill(between(up, np.minimum(up+.022,lo)), (40,20,20), .3, side=side) # the lid's shadow
+    c.fill(_between(x, up, np.minimum(up+.022,lo)), (40,20,20), .3, side=side) # the lid's shadow
     lash = _mix(np.minimum(p.tone*.3, HAIR[p.hair]), (12,8,8), .5+.5*p.makeup)
     for ys,width,colour,alpha,ends in ((up,.03+.014*p.makeup,lash,.95,(.4,.9)), (lo,.014,_mix(p.tone*.45,lash,.4),.75,(.25,.25)),
             (crease,.014,p.tone*.5,.6,(.25,.25))):
@@ -310,19 +303,18 @@ def _lips(p, n=41): # x, then y of outer upper, inner upper, inner lower, outer 
 
 def _mouth(c, p):
     x, ou, up, lo, ol = _lips(p)
-    def between(a, b): return np.concatenate([np.stack([x,a],1), np.stack([x,b],1)[::-1]])
     lips, t = _mix(_mix(p.tone*.8, (196,84,84), .42), (176,34,56), .7*p.makeup), np.linspace(-1,1,len(x))
-    c.fill(between(ou,up), lips*.84)
-    c.fill(between(lo,ol), lips)
+    c.fill(_between(x, ou,up), lips*.84)
+    c.fill(_between(x, lo,ol), lips)
     c.stroke(np.stack([x,lo+(ol-lo)*.45],1)[8:-8], .02, lips*1.35, .45)
     if (lo-up).max() <= .015: c.stroke(np.stack([x,(up+lo)/2],1), .026, p.tone*.28, .9)
     else: # teeth and tongue
-        c.fill(between(up,lo), (66,16,22))
-        if p.tongue < .3: c.fill(between(np.maximum(up, lo-.1*np.clip(1-(t/.75)**2,0,1)*min(1,5*(lo-up).max())), lo), (186,72,80))
+        c.fill(_between(x, up,lo), (66,16,22))
+        if p.tongue < .3: c.fill(_between(x, np.maximum(up, lo-.1*np.clip(1-(t/.75)**2,0,1)*min(1,5*(lo-up).max())), lo), (186,72,80))
         a, b = np.minimum(up+.085*min(1,p.teeth_upper)*(1-.25*t**2), lo), np.maximum(lo-.065*min(1,p.teeth_lower), up)
         for show,top,bottom,shine in ((p.teeth_lower,b,lo,.93), (p.teeth_upper,up,a,1)):
             if show < .1: continue
-            c.fill(between(top,bottom), np.array((246,240,228.))*shine)
+            c.fill(_between(x, top,bottom), np.array((246,240,228.))*shine)
             for i in range(4, len(x)-4, 4): c.stroke([(x[i],top[i]),(x[i],bottom[i])], .008, (120,90,84), .5, ends=(1,1))
         if p.tongue >= .3: # over the lower lip
             y = lo[len(lo)//2]
@@ -479,10 +471,10 @@ def _write_set(root, n, seed, splits, n_workers): # images, label.csv, fer2013ne
             method="fork" if n_workers and sys.platform == "linux" else None), strict=True)
     faces, votes = pd.DataFrame(rows), pd.DataFrame(votes, columns=[*EMOTIONS, "unknown", "NF"])
     votes.insert(0, "Image name", faces["path"].str.split("/").str[1])
+    boxed = votes.copy()
+    boxed.insert(1, "box", [f"(0, 0, {o}, {o})" for o in faces["size"]])
     for split,(folder,_) in SPLIT_NAMES.items():
-        box = [f"(0, 0, {o}, {o})" for o in faces["size"]]
-        labels = votes.assign(box=box)[["Image name","box",*votes.columns[1:]]]
-        labels[faces["split"] == split].to_csv(root/folder/"label.csv", index=False, header=False, lineterminator="\n")
+        boxed[faces["split"] == split].to_csv(root/folder/"label.csv", index=False, header=False, lineterminator="\n")
     votes.insert(0, "Usage", [SPLIT_NAMES[o][1] for o in faces["split"]])
     votes.to_csv(root/"fer2013new.csv", index=False, lineterminator="\n")
     faces.to_csv(root/"faces.csv", index=False, lineterminator="\n")
@@ -535,9 +527,7 @@ def synthetic_faces(dest:str|Path, # folder of the data set, made here; its pare
         _write_set(tmp/"new", int(n), int(seed), splits, n_workers)
         (tmp/"new"/MARK).write_text(json.dumps(want, indent=1)+"\n")
         if dest.exists(): dest.rename(tmp/"old")
-        try: (tmp/"new").rename(dest)
-        except OSError: # another process may have been faster
-            if not _is_there(dest, want, False): raise
+        (tmp/"new").rename(dest)
     finally: shutil.rmtree(tmp, ignore_errors=True)
     return _read_set(dest)
 
