@@ -202,7 +202,7 @@ class Checkpoint(Callback):
         try: f()
         except OSError as e: self._stop(e)
         self.saved = time.monotonic()
-        if self.run.interrupted: self._stop(KeyboardInterrupt())
+        if self.run.interrupted: self._stop(KeyboardInterrupt(self.run.interrupted))
 
     def _stop(self, problem):
         self.run.problem = problem
@@ -244,8 +244,8 @@ def stop_on_signal(run:object # object that gets `interrupted`
     "Within, SIGINT and SIGTERM ask the run to stop after the current batch; a second SIGINT stops at once."
     if threading.current_thread() is not threading.main_thread() or num_distrib() > 1: yield; return
     def ask(number, frame):
-        if run.interrupted: raise KeyboardInterrupt
-        run.interrupted = True
+        if run.interrupted: raise KeyboardInterrupt(number)
+        run.interrupted = number
     old = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
     try: yield
     finally:
@@ -330,15 +330,16 @@ def precision_callbacks(precision:str="auto", # "auto", "float32", "bf16" or "fp
 
 # %% ../nbs/core/08_callbacks.ipynb #2ac8af0a
 class Progress(Callback):
-    "Progress of a stage: a bar on the terminal (standard error), or a line a minute."
-    order, run_valid = 90, False
+    "Progress of a stage: a bar on the terminal (standard error), or a line a minute with step, loss and time left."
+    order = 90
     def __init__(self,
                  stage:str, # name of the stage
                  say:Callable|None=None, # function for the lines; None: no lines
                  every:float=60): # seconds between lines
         self.stage, self.say, self.every, self.bar = stage, say, every, None
     def before_fit(self):
-        self.last = time.monotonic()
+        self.start = self.last = time.monotonic()
+        self.at = None # share of the stage that was done before
         if rank_distrib() or not sys.stderr.isatty(): return
         from rich.console import Console
         from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -347,11 +348,14 @@ class Progress(Callback):
         self.task = self.bar.add_task(self.stage, total=1.)
         self.bar.start()
     def after_batch(self):
-        text = f"{self.stage}, epoch {self.epoch + 1} of {self.n_epoch}"
+        text, now = f"{self.stage}, epoch {self.epoch + 1} of {self.n_epoch}", time.monotonic()
+        if self.at is None: self.at = self.pct_train
         if self.bar: self.bar.update(self.task, completed=self.pct_train, description=text)
-        elif self.say and not rank_distrib() and time.monotonic() - self.last >= self.every:
-            self.say(f"{text}, {self.pct_train:.0%} of the stage")
-            self.last = time.monotonic()
+        elif self.say and not rank_distrib() and now - self.last >= self.every:
+            done, self.last = self.pct_train - self.at, now
+            left = f", {(now - self.start)/done*(1 - self.pct_train)/60:.0f} min left" if done > 0 else ""
+            step = f"step {self.iter + 1:,} of {self.n_iter:,}, loss {float(self.learn.recorder.smooth_loss.value or self.loss):.3f}"
+            self.say(f"{text}, {step if self.training else 'validating'}, {self.pct_train:.0%} of the stage{left}")
     def after_fit(self):
         if self.bar: self.bar.stop()
         self.bar = None

@@ -80,6 +80,8 @@ def checkpoint_files(path:str|Path # .safetensors file, its JSON, a run folder, 
                     )->tuple: # paths of the weights and of the description, both there
     "The two files of a checkpoint; FileNotFoundError names the one that is missing."
     path = DEFAULT if str(path) == "default" else Path(path)
+    if path.suffix.lower() in (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin") and path.is_file():
+        raise ValueError(f"{path} is a pickle, which could run any code, so it is not loaded; psr_fer.models.convert.from_authors reads a state dict of the authors.")
     if path.is_dir(): path = path/"model.safetensors"
     files = path.with_suffix(".safetensors"), path.with_suffix(".json")
     for o in files:
@@ -122,8 +124,23 @@ def save_model(model:"nn.Module", # PSR or Baseline
 def _check_about(about, file): # ValueError where `file` is no description that this version can read
     if not isinstance(about, dict) or about.get("model") not in ("PSR", "Baseline"):
         raise ValueError(f"{file} does not describe a psr_fer model; it needs model = PSR or Baseline.")
-    if about.get("format", 1) > 1: raise ValueError(f"{file} has format {about['format']}, made by psr_fer {about.get('version')}; "
+    if not isinstance(about.get("format", 1), int) or about.get("format", 1) > 1: raise ValueError(f"{file} has format {about['format']}, made by psr_fer {about.get('version')}; "
                                                     f"this psr_fer {psr_fer.__version__} reads format 1. Upgrade it.")
+    config, names = about.get("config"), about.get("classes")
+    def number(o, low): return isinstance(o, (int, float)) and low <= o < 1e4 # which NaN is not
+    right = dict(config=isinstance(config, dict) and not {"pretrained", "load"} & {*config},
+        classes=names is None or isinstance(names, list) and all(isinstance(o, str) and o.isprintable() for o in names) and len({*names}) == len(names),
+        temperature=number(about.get("temperature") or 1, 1e-3), margin=number(about.get("margin", 0), -.9),
+        **{k: isinstance(v := about.get(k, [1]*3), list) and len(v) == 3 and all(number(o, low) for o in v) for k,low in dict(mean=-1e4, std=1e-6).items()})
+    if wrong := [k for k,ok in right.items() if not ok]: raise ValueError(f"{file} is damaged: {', '.join(wrong)} cannot be used; copy it again.")
+    if names and config.get("n_classes", len(names)) != len(names):
+        raise ValueError(f"{file} is damaged: it names {len(names)} classes, but the model has {config['n_classes']}; copy it again.")
+
+def _sizes(o): # whole numbers in a configuration
+    if isinstance(o, dict): o = list(o.values())
+    return [n for v in o for n in _sizes(v)] if isinstance(o, (list, tuple)) else [o] if isinstance(o, int) else []
+
+def _sr(config): return [config["sr"]] if isinstance(config.get("sr"), dict) else config.get("sr") or [] # sizes of the EDSRs
 
 def load_model(path:str|Path # .safetensors file, its JSON, a run folder, or "default": the bundled weights
               )->tuple: # model in eval mode, description (dict)
@@ -131,12 +148,19 @@ def load_model(path:str|Path # .safetensors file, its JSON, a run folder, or "de
     from safetensors.torch import load_file
     from psr_fer.models import psr
     weights, about_file = checkpoint_files(path)
-    try: about, tensors = read_json(about_file), load_file(weights)
+    try: about, tensors = read_json(about_file), load_file(weights) # safetensors refuses headers of more than 100 MB
     except Exception as e: raise ValueError(f"{weights} and its .json cannot be read as a checkpoint ({e}); copy them again.") from None
     _check_about(about, about_file)
     config = {k: tuple(v) if isinstance(v, list) and k != "sr" else v for k,v in about["config"].items()}
     for o in ("checkpoint","mean","std"): config.pop(o, None) # of earlier releases, always the same
-    model = getattr(psr, about["model"])(**config)
+    if broken := [k for k,v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise ValueError(f"{weights} holds NaN or infinite values in {broken[0]}; copy it again, or take an earlier checkpoint.")
+    held = sum(v.numel() for v in tensors.values())
+    try:
+        if max(_sizes(config), default=0) > 2048 or sum(18*o.get("n_resblocks", 16)*o.get("n_feats", 64)**2 for o in _sr(config)) > held + 1e6:
+            raise ValueError("it is larger than its file")
+        model = getattr(psr, about["model"])(**config)
+    except Exception as e: raise ValueError(f"{about_file} does not describe a model that can be built ({str(e).splitlines()[0][:200] if str(e) else type(e).__name__}).") from None
     try: model.load_state_dict({k: v.float() if v.is_floating_point() else v for k,v in tensors.items()})
     except RuntimeError as e:
         first = str(e).splitlines()[1].strip()[:200]

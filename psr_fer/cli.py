@@ -13,9 +13,9 @@ def _flag(name, help): return Annotated[bool, typer.Option(name, help=help)]
 class _Commands(typer.core.TyperGroup):
     def invoke(self, ctx):
         try: return super().invoke(ctx)
-        except KeyboardInterrupt:  # typer would end without a word
+        except KeyboardInterrupt as e:  # typer would end without a word
             print("psr-fer: stopped; what was done is kept, the same command (without --fresh) resumes.", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(128 + max(2, *e.args, 2)) from None  # 130 for Ctrl-C, 143 for SIGTERM
 
 app = typer.Typer(name="psr-fer", cls=_Commands, help="Facial expression recognition for small faces (PSR, Vo et al. 2020).", no_args_is_help=True,
                   rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=dict(help_option_names=["-h", "--help"]))
@@ -38,6 +38,7 @@ Data = _option(Path, "Folder of the data set.", callback=_data_folder)
 Labels = _option(str | None, "FER+: label file, fer2013new.csv (default) or label.csv.")
 Seed = _option(int, "Seed of everything random.")
 Sets = _option(list[str] | None, "Change a field of the recipe; may be given several times.", "--set", metavar="FIELD=VALUE")
+Classes = _option(str | None, "RAF-DB, AffectNet: what class numbers mean: names in their order with commas, or affectnet or alphabetical.")
 SkipBad = _flag("--skip-bad", "Leave bad rows and files out and say how many, instead of stopping.")
 
 @app.command()
@@ -71,7 +72,7 @@ def data(
     root: _argument(Path, "Folder of FER+, RAF-DB or AffectNet, in any layout.", callback=_data_folder),
     labels: _option(str, "FER+: label file, fer2013new.csv (the paper's) or label.csv.") = "fer2013new.csv",
     protocol: _option(str, "FER+: rule that makes one label of the annotators' votes: paper, microsoft or argmax.") = "paper",
-    classes: _option(int | None, "AffectNet: 8 or 7 classes.") = None,
+    classes: _option(str | None, "AffectNet: 8 or 7 classes. RAF-DB, AffectNet: what class numbers mean, as in psr-fer train.") = None,
     out: _option(Path, "Folder for the figures: sizes, classes, samples.") = Path("figures"),
     no_figures: _flag("--no-figures", "Print only, draw nothing.") = False,
     resize: _option(str | None, "FER+: write a copy with faces of different original sizes to --out instead: mixed, uniform or paper.") = None,
@@ -85,7 +86,8 @@ def data(
         resize_ferplus(root, out, resize, train_share, _say)
     else:
         from psr_fer.data.datasets import overview
-        overview(root, labels=labels, protocol=protocol, n_classes=classes, out=None if no_figures else out, skip_bad=skip_bad, say=_say)
+        count = classes if classes and classes.isdigit() else None
+        overview(root, labels=labels, protocol=protocol, n_classes=count and int(count), classes=None if count else classes, out=None if no_figures else out, skip_bad=skip_bad, say=_say)
 
 _HERE = ("--out", "--ledger", "--results", "--cache", "--minutes", "--track", "--seeds")  # where and how a run was made on this machine
 
@@ -114,6 +116,7 @@ def train(
     init: _option(Path | None, "Run folder or checkpoint to start from, instead of the warm-up.") = None,
     labels: Labels = None,
     protocol: _option(str | None, "FER+: paper (default), microsoft or argmax.") = None,
+    classes: Classes = None,
     fold: _option(int | None, "RAF-DB: which of the five folds of train validates (default 0).") = None,
     cache: _option(str, "Decoded faces: memory, or a folder for files that later runs read.") = "memory",
     minutes: _option(float, "Minutes between checkpoints within an epoch.", min=0) = 10,
@@ -132,7 +135,7 @@ def train(
     made, numbers = get_recipe(recipe, sets or ()), _seeds(seeds)
     if data is None: raise ValueError(f"--data is missing: give the folder of the data set, as in psr-fer train {recipe} --data FOLDER.")
     from psr_fer.runs import train_run, train_seeds
-    how = {k: v for k, v in dict(labels=labels, protocol=protocol, fold=fold).items() if v is not None}
+    how = {k: v for k, v in dict(labels=labels, protocol=protocol, classes=classes, fold=fold).items() if v is not None}
     how |= dict(init=init, cache=cache, minutes=minutes, track=track, fresh=fresh, skip_bad=skip_bad, command=_command(data if recipe == "own-faces" else None), results=results, say=_say)
     folder = out or Path("runs")/f"{name}__s{seed}"
     if numbers: return train_seeds(made, data, out or Path("runs"), numbers, **how)
@@ -190,11 +193,12 @@ def evaluate(
     data: Data,
     split: _option(str, "train, valid or test.") = "test",
     tta: _option(int | None, "Number of test-time views per face; 0 or 1 for none. [default: as the run did]", min=0) = None,
+    classes: Classes = None,
     skip_bad: SkipBad = False,
 ):
     "Evaluate saved weights on a split of a data set.\n\nExample: psr-fer evaluate runs/ferplus-lite__s0 --data ~/FERPlus"
     from psr_fer.runs import evaluate_run
-    evaluate_run(run, data, split, tta, skip_bad=skip_bad, say=_say)
+    evaluate_run(run, data, split, tta, skip_bad=skip_bad, say=_say, classes=classes)
 
 @app.command()
 def report(

@@ -172,10 +172,11 @@ def fingerprint(table:FaceTable # data set
 
 def table_of(about:dict, # description of a checkpoint
              data:str|Path, # folder of its data set
-             skip_bad:bool=False # leave bad rows out, also where the run did not
+             skip_bad:bool=False, # leave bad rows out, also where the run did not
+             classes:str|None=None # what class numbers mean, where the run's data said it in another way
             )->FaceTable: # data set
     "The data set of a checkpoint, read as its training read it. ValueError when the classes differ."
-    read = dict(about.get("read", {}))
+    read = dict(about.get("read", {})) | (dict(classes=classes) if classes else {})
     skip_bad = read.pop("skip_bad", False) or skip_bad
     table = read_dataset(about["dataset"], data, about["seed"], skip_bad=skip_bad, **read)
     has, known = tuple(table.classes), tuple(about["classes"])
@@ -573,6 +574,7 @@ def _train(run): # all stages, and the evaluation
     r, skipped, repeated = run.recipe, run.table.skipped, run.folder/"repeated.json"
     counts = ", ".join(f"{n:,} {k}" for k, n in run.data["faces"].items())
     run.say(f"{run.table.layout}: {counts}" + (f"; {skipped} bad ones left out" if skipped else ""))
+    for o in run.table.notes: run.say(f"note: {o}")
     dls = run.dls(r.size)
     found = read_json(repeated) if (known := repeated.exists()) else _repeated(run.table, dls.train.cache)
     run.repeated = len(found)
@@ -651,12 +653,14 @@ def evaluate_run(run:str|Path, # folder of a run, a .safetensors file with its .
                  split:str="test", # "train", "valid" or "test"
                  tta:int|None=None, # number of test-time views; 0 or 1 for none; None: as the run did
                  skip_bad:bool=False, # leave bad rows out
-                 say:Callable=print # function for the lines of the result
+                 say:Callable=print, # function for the lines of the result
+                 classes:str|None=None # as in `table_of`
                 )->dict: # as `evaluate_scores` gives
     "Evaluate saved weights on one split of a data set."
     if split not in SPLITS: raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}.")
     model, about = load_model(run)
-    table = table_of(about, data, skip_bad)
+    table = table_of(about, data, skip_bad, classes)
+    for o in table.notes: say(f"note: {o}")
     if not (table["split"] == split).any(): raise ValueError(f"{data} has no faces in the split {split}.")
     dls = dls_from_table(table, size=tuple(model.size), augment=None)
     there = [o for o in SPLITS if (table["split"] == o).any()]

@@ -32,11 +32,11 @@ class DataSet:
 _raf = dict(size=100, augment="rafdb")
 _votes = dict(arguments=("labels","protocol"), seeded=False, paper={o: ("ferplus", o) for o in ("train","valid","test")})
 # AffectNet's released validation set is the test set here, and both splits of train are the paper's train
-_affectnet = dict(reader="affectnet.affectnet_table", family="affectnet", defaults=_raf,
+_affectnet = dict(reader="affectnet.affectnet_table", family="affectnet", arguments=("classes",), defaults=_raf,
                   paper={"train+valid": ("affectnet","train"), "test": ("affectnet","valid")})
 DATASETS = dict(
     ferplus=DataSet("ferplus.ferplus_table", "ferplus", detect="ferplus.ferplus_likeness", **_votes),
-    rafdb=DataSet("rafdb.rafdb_table", "rafdb", ("fold",), detect="rafdb.is_rafdb", defaults=_raf,
+    rafdb=DataSet("rafdb.rafdb_table", "rafdb", ("fold", "classes"), detect="rafdb.is_rafdb", defaults=_raf,
                   paper={o: ("rafdb", o) for o in ("train","test")}),
     affectnet8=DataSet(fixed=dict(n_classes=8), detect="affectnet.is_affectnet", **_affectnet),
     affectnet7=DataSet(fixed=dict(n_classes=7), **_affectnet),
@@ -75,14 +75,15 @@ def read_folder(root:str|Path, # folder
                 labels:str="fer2013new.csv", # vote file, FER+ only
                 protocol:str="paper", # label rule, FER+ only: "paper", "microsoft" or "argmax"
                 n_classes:int|None=None, # AffectNet only: 8 or 7
-                skip_bad:bool=False # leave bad rows out
+                skip_bad:bool=False, # leave bad rows out
+                classes:str|None=None # what class numbers mean, see `rafdb_table` and `affectnet_table`
                )->FaceTable: # all training faces of RAF-DB in train: no fold is held out
     "Read whatever data set `root` holds."
     if n_classes not in (None, 7, 8): raise ValueError(f"n_classes={n_classes}; AffectNet has 8 classes, or 7 without contempt.")
     name = detect_dataset(root)
     if name == "affectnet8" and n_classes == 7: name = "affectnet7"
-    given = dict(labels=labels, protocol=protocol, fold=None)
-    return read_dataset(name, root, skip_bad=skip_bad, **{k: o for k,o in given.items() if k in DATASETS[name].arguments})
+    given = dict(labels=labels, protocol=protocol, fold=None) | (dict(classes=classes) if classes else {})
+    return read_dataset(name, root, skip_bad=skip_bad, **{k: o for k,o in given.items() if k in DATASETS[name].arguments or k == "classes"})
 
 # %% ../../nbs/data/08_datasets.ipynb #4cc2ec84
 def papers_counts(name:str # key of `DATASETS`
@@ -142,11 +143,12 @@ def overview(root:str|Path, # folder of a data set
              n_classes:int|None=None, # AffectNet only: 8 or 7
              out:str|Path|None=None, # folder for sizes.png, classes.png and samples.png
              skip_bad:bool=False, # leave bad rows out
-             say:Callable=print # function for progress lines
+             say:Callable=print, # function for progress lines
+             classes:str|None=None # as in `read_folder`
             )->FaceTable: # the table
     "Read, check and count a data set, and plot its figures."
     from psr_fer.figures import image_grid, plot_classes, plot_sizes, save
-    table = read_folder(root, labels, protocol, n_classes, skip_bad)
+    table = read_folder(root, labels, protocol, n_classes, skip_bad, classes)
     for line in _report(table, labels): say(line)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
