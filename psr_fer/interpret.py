@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['REDUCED_SIZES', 'right_by_reduced_size', 'pixels', 'shrink_faces', 'reduced_size_scores', 'branch_predictions',
            'correct_by_reduced_size', 'mean_by_reduced_size', 'accuracy_by_reduced_size', 'plot_reduced_size',
-           'by_size', 'plot_cumulative', 'discrepancy', 'plot_discrepancy', 'branch_report', 'gains', 'face_of',
-           'plot_faces', 'attention_map', 'plot_attention', 'occlusion_maps', 'stn_effect', 'plot_stn']
+           'by_size', 'plot_cumulative', 'discrepancy', 'plot_discrepancy', 'branch_report', 'gains', 'plot_faces',
+           'attention_map', 'plot_attention', 'occlusion_maps', 'stn_effect', 'plot_stn']
 
 # %% ../nbs/core/05_interpret.ipynb #067e1421
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from contextlib import contextmanager, nullcontext
 from fastai.data.transforms import Normalize
 from matplotlib.figure import Figure
@@ -27,6 +26,14 @@ from .metrics import METRICS, bootstrap_difference, bootstrap_metric, evaluate_s
 
 # %% ../nbs/core/05_interpret.ipynb #062d9afb
 def _stats_view(stats, x): return [torch.as_tensor(o, device=x.device, dtype=x.dtype).view(-1,1,1) for o in stats]
+
+@contextmanager
+def _pictures(*size): # figure without axes
+    with figure(*size, squeeze=False) as (fig, axs):
+        for ax in axs.flat: ax.axis("off")
+        yield fig, axs
+
+def _caption(ax, text, **kwargs): ax.set_title(text, fontsize=7, loc="center", fontweight="normal", **kwargs)
 
 def pixels(x:Tensor, # (B,3,H,W) float, normalised
            stats:tuple=IMAGENET_STATS # mean and sd per channel, of the normalisation
@@ -103,16 +110,11 @@ def correct_by_reduced_size(model:nn.Module, # PSR or Baseline
 
 right_by_reduced_size = correct_by_reduced_size # name of earlier releases
 
-# %% ../nbs/core/05_interpret.ipynb #b75109f9
 def mean_by_reduced_size(rights:dict # dict from a model's name to what `correct_by_reduced_size` returned
                         )->pd.DataFrame: # as `accuracy_by_reduced_size` returns it
     "The share of right faces at each size."
-    out = {}
-    for name,sized in rights.items():
-        for px,each in sized.items():
-            for k,right in each.items():
-                column = name if k == "fused" else f"{name}: {k}"
-                out.setdefault(column, {})[px] = float(np.mean(right))
+    def column(name, k): return name if k == "fused" else f"{name}: {k}"
+    out = {column(name, k): {px: float(np.mean(o[k])) for px,o in sized.items()} for name,sized in rights.items() for k in next(iter(sized.values()))}
     return pd.DataFrame(out).rename_axis("pixels")
 
 def accuracy_by_reduced_size(models:dict, # dict from name to PSR or Baseline
@@ -125,19 +127,12 @@ def accuracy_by_reduced_size(models:dict, # dict from name to PSR or Baseline
 # %% ../nbs/core/05_interpret.ipynb #8e6c945f
 _DASHES = "--", ":", "-.", (0, (6,1,1,1)) # of the branches of a model
 
-def _parts(table): # column -> (model, branch or "")
-    split = {c: str(c).partition(": ") for c in table}
-    return {c: (m, b) if b and m in table else (str(c), "") for c,(m,_,b) in split.items()}
-
-def _looks(table): # column -> arguments of `Axes.plot`
-    parts, looks, branches = _parts(table), {}, Counter()
-    models = list(dict.fromkeys(m for m,_ in parts.values()))
-    for column,(m,branch) in parts.items():
-        look = looks[column] = model_look(models.index(m))
-        if branch:
-            look.update(lw=1, ls=_DASHES[branches[m] % len(_DASHES)], alpha=.75)
-            branches[m] += 1
-        else: look.update(lw=2, marker="o")
+def _looks(table): # column -> arguments of `Axes.plot`: a colour per model, its branches ("PSR: 1/2") thin and dashed
+    owner = {c: m if (m := str(c).partition(": ")[0]) in table else c for c in table}
+    models, looks, n = list(dict.fromkeys(owner.values())), {}, Counter()
+    for c,m in owner.items():
+        looks[c] = model_look(models.index(m)) | (dict(lw=2, marker="o") if c == m else dict(lw=1, ls=_DASHES[n[m] % len(_DASHES)], alpha=.75))
+        n[m] += c != m
     return looks
 
 def plot_reduced_size(table:pd.DataFrame # as `accuracy_by_reduced_size` returns it
@@ -170,25 +165,25 @@ def by_size(sizes:ArrayLike, # (N,) original size in pixels
     return out
 
 # %% ../nbs/core/05_interpret.ipynb #7f3d443f
-def _original_size(ax, sizes): # what the figures of Section V-B have in common
-    ax.set_xlabel("original size, pixels")
-    if sizes.max() > 200:
-        ax.set_xscale("log")
-        plain_log(ax.xaxis, sizes)
-    ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
+@contextmanager
+def _by_original_size(table, title, reference): # what the figures of Section V-B have in common
+    with figure(6, 3) as (fig, ax):
+        yield fig, ax
+        for o in reference: reference_line(ax, *o)
+        ax.set(title=title, xlabel="original size, pixels")
+        if table.index.max() > 200:
+            ax.set_xscale("log")
+            plain_log(ax.xaxis, table.index)
+        ax.legend(fontsize=7, frameon=True, framealpha=.85, edgecolor="none")
 
 def plot_cumulative(table:pd.DataFrame, # as `by_size` returns it
                     title:str="WA of all faces up to a size, %", # title of the figure
                     reference:tuple=() # ((percent, label), ...) that the paper prints
                    )->Figure:
     "Accuracy of all faces up to a size, a line per model (Fig. 7) or branch (Fig. 9)."
-    with figure(6, 3) as (fig, ax):
+    with _by_original_size(table, title, reference) as (fig, ax):
         for i,column in enumerate(table.columns.drop("faces")):
-            color, width = MODEL_COLORS[i % len(MODEL_COLORS)], 1.3 if i else 2.6
-            ax.plot(table.index, 100*table[column], lw=width, color=color, label=column)
-        for o in reference: reference_line(ax, *o)
-        ax.set_title(title)
-        _original_size(ax, table.index)
+            ax.plot(table.index, 100*table[column], lw=1.3 if i else 2.6, color=MODEL_COLORS[i % len(MODEL_COLORS)], label=column)
         ax.text(.01, .02, f"{int(table['faces'].iloc[-1]):,} faces", transform=ax.transAxes, fontsize=7, color="#666666")
     return fig
 
@@ -211,13 +206,10 @@ def plot_discrepancy(table:pd.DataFrame, # as `discrepancy` returns it
                      reference:tuple=() # ((points, label), ...) that the paper prints
                     )->Figure:
     "Raw and smoothed difference of two accuracies by size (Fig. 8)."
-    with figure(6, 3) as (fig, ax):
+    with _by_original_size(table, title, reference) as (fig, ax):
         ax.axhline(0, color="#999999", lw=.8)
         ax.plot(table.index, 100*table["raw"], ".", ms=4, color=MODEL_COLORS[0], label="raw")
         ax.plot(table.index, 100*table["smooth"], color=MODEL_COLORS[1], lw=2, label="smoothed")
-        for o in reference: reference_line(ax, *o)
-        ax.set_title(title)
-        _original_size(ax, table.index)
     return fig
 
 # %% ../nbs/core/05_interpret.ipynb #02f8265b
@@ -235,33 +227,21 @@ def branch_report(scores:Tensor, # (N, n_branches, C) raw scores
 
 # %% ../nbs/core/05_interpret.ipynb #5d5fd14d
 def gains(table:pd.DataFrame, # a data set
-          scores_a:ArrayLike, # (N,C) scores or log-probabilities of the faces of `split`, in the order of the table
+          scores_a:ArrayLike, # (N,C) scores or log-probabilities of the test faces, in the order of the table
           scores_b:ArrayLike, # of the other model, likewise
           names:Sequence[str]=("PSR","baseline"), # of the two models
-          split:str="test", # which split was judged
-          by:str="size", # "size": smallest faces first; "confidence": surest of `scores_a` first
-          classes:Sequence[str]|None=None # names of the C classes; default: the table's
+          by:str="size" # "size": smallest faces first; "confidence": surest of `scores_a` first
          )->pd.DataFrame: # a row per face, indexed as `table`: path, label, boxes, each model's label, size (pixels), confidence in [0,1]
     "Faces that model A predicts correctly and model B wrong (Fig. 12)."
     if by not in ("size","confidence"): raise ValueError(f"by={by!r}; it must be 'size' or 'confidence'.")
-    t, classes = table[table["split"] == split], np.array(list(classes or FaceTable.of(table).classes))
+    t, classes = table[table["split"] == "test"], np.array(FaceTable.of(table).classes)
     p = [torch.as_tensor(o).detach().cpu().double().softmax(-1).numpy() for o in (scores_a, scores_b)]
-    for o in p:
-        if o.shape != (len(t), len(classes)):
-            raise ValueError(f"scores have shape {o.shape}; {split} has {len(t)} faces and {len(classes)} classes.")
+    bad = [o.shape for o in p if o.shape != (len(t), len(classes))]
+    if bad: raise ValueError(f"scores have shape {bad[0]}; test has {len(t)} faces and {len(classes)} classes.")
     a, b = [classes[o.argmax(1)] for o in p]
-    out = t[["path","label", *(o for o in BOX if o in t)]]
-    out = out.assign(**dict(zip(names, (a, b), strict=True)), size=(t["width"] + t["height"])/2, confidence=p[0].max(1))
+    out = t[["path","label", *(o for o in BOX if o in t)]].assign(**dict(zip(names, (a, b), strict=True)), size=(t["width"] + t["height"])/2, confidence=p[0].max(1))
     won = (a == t["label"].to_numpy()) & (b != t["label"].to_numpy())
-    out = out[won].sort_values(by, ascending=by == "size", kind="stable")
-    return out
-
-# %% ../nbs/core/05_interpret.ipynb #d0493c93
-def face_of(row:pd.Series, # row of a data set, with its box if there are boxes
-            root:str|Path # folder of the data set
-           )->object: # PIL image, RGB
-    "The face of one row of a table."
-    return open_face(root, row["path"], tuple(row[o] for o in BOX) if "left" in row else None).convert("RGB")
+    return out[won].sort_values(by, ascending=by == "size", kind="stable")
 
 def _titles(t, chosen): # label and size, and what the second model of `gains` says
     names = [o for o in chosen.columns if o not in {*t.columns, "size", "confidence"}]
@@ -278,11 +258,10 @@ def plot_faces(table:pd.DataFrame, # a data set
     t = table.loc[chosen.index]
     if not len(t): raise ValueError("there is no face to draw; choose other rows.")
     across, down = min(cols, len(t)), -(-len(t)//cols)
-    with figure(1.35*across, 1.65*down, down, across, squeeze=False) as (fig, axs):
-        for ax in axs.flat: ax.axis("off")
+    with _pictures(1.35*across, 1.65*down, down, across) as (fig, axs):
         for ax,(_,row),title in zip(axs.flat, t.iterrows(), titles or _titles(t, chosen), strict=False):
-            ax.imshow(face_of(row, table.root), interpolation="nearest")
-            ax.set_title(title, fontsize=7, loc="center", color=class_color(row["label"]), fontweight="normal")
+            ax.imshow(open_face(table.root, row["path"], tuple(row[o] for o in BOX) if "left" in row else None).convert("RGB"), interpolation="nearest")
+            _caption(ax, title, color=class_color(row["label"]))
     return fig
 
 # %% ../nbs/core/05_interpret.ipynb #806707ee
@@ -307,7 +286,6 @@ def _cam(model, low, im, target): # (B,1,h,w) Grad-CAM of one branch, not scaled
     g, = torch.autograd.grad(z.gather(1, target[:,None]).sum(), kept[-1])
     return F.relu((g.mean((2,3), keepdim=True)*kept[-1].detach()).sum(1, keepdim=True))
 
-# %% ../nbs/core/05_interpret.ipynb #ef59abdc
 def _unwarp(stn, x, maps): # maps of the aligned face, laid over the face as it was given
     theta = F.pad(stn.theta(x), (0,0,0,1))
     theta[:,2,2] = 1
@@ -316,12 +294,10 @@ def _unwarp(stn, x, maps): # maps of the aligned face, laid over the face as it 
 
 def _class_numbers(target, fused): # (B,) the class that each map speaks for
     if target is None: return fused.argmax(1)
-    b, n = fused.shape
-    target = torch.as_tensor(target, device=fused.device).expand(b)
-    if not ((target >= 0) & (target < n)).all(): raise ValueError(f"target={target.tolist()}; the classes have the numbers 0 to {n - 1}.")
+    target = torch.as_tensor(target, device=fused.device).expand(len(fused))
+    if target.min() < 0 or target.max() >= fused.shape[1]: raise ValueError(f"target={target.tolist()}; the classes have the numbers 0 to {fused.shape[1] - 1}.")
     return target
 
-# %% ../nbs/core/05_interpret.ipynb #0bd02970
 def attention_map(model:nn.Module, # PSR or Baseline
                   x:Tensor, # (B,3,H,W) float, normalised
                   target:int|Tensor|None=None # class index, or (B,) of them; default: what the model says
@@ -342,10 +318,6 @@ def attention_map(model:nn.Module, # PSR or Baseline
     return maps/maps.amax((2,3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
 # %% ../nbs/core/05_interpret.ipynb #b20d0102
-def _grey(im): return np.repeat((im*[.299,.587,.114]).sum(2, keepdims=True), 3, 2)
-
-def _caption(ax, text): ax.set_title(text, fontsize=7, loc="center", fontweight="normal")
-
 def plot_attention(images:Tensor, # (B,3,H,W) in [0,1], see `pixels`
                    maps:Tensor, # (B,n,H,W) in [0,1], as `attention_map` returns them
                    names:Sequence[str]|None=None, # of the n branches
@@ -355,13 +327,12 @@ def plot_attention(images:Tensor, # (B,3,H,W) in [0,1], see `pixels`
     images, maps = [np.asarray(o.detach().cpu()) for o in (images, maps)]
     n = maps.shape[1]
     names = names or ([""] if n == 1 else [f"branch {i + 1}" for i in range(n)])
-    with figure(1.3*(n + 1), 1.3*len(images) + .25, len(images), n + 1, squeeze=False) as (fig, axs):
-        for ax in axs.flat: ax.axis("off")
+    with _pictures(1.3*(n + 1), 1.3*len(images) + .25, len(images), n + 1) as (fig, axs):
         for row,im,m,title in zip(axs, images.transpose(0,2,3,1), maps, titles or [""]*len(images), strict=True):
             row[0].imshow(im)
             _caption(row[0], title)
             for ax,o in zip(row[1:], m, strict=True):
-                ax.imshow(_grey(im))
+                ax.imshow(im@[.299,.587,.114], cmap="gray", vmin=0, vmax=1)
                 ax.imshow(o, cmap="inferno", vmin=0, vmax=1, alpha=.2 + .55*o)
         for ax,name in zip(axs[0,1:], names, strict=True): _caption(ax, name)
     return fig
@@ -405,14 +376,12 @@ def stn_effect(model:nn.Module, # PSR with an STN
     with _judging(model): theta, after = model.stn.theta(x).double().cpu(), model.stn(x)
     return x, after, pd.DataFrame({k: v.numpy() for k,v in _movement(theta, *x.shape[-2:]).items()})
 
-# %% ../nbs/core/05_interpret.ipynb #0bbd1378
 def plot_stn(before:Tensor, # (B,3,H,W) in [0,1], see `pixels`
              after:Tensor, # likewise
              effect:pd.DataFrame # as `stn_effect` returns it
             )->Figure: # matplotlib
     "Faces before (above) and after the STN (below), with what it did."
-    with figure(1.3*len(before), 2.95, 2, len(before), squeeze=False) as (fig, axs):
-        for ax in axs.flat: ax.axis("off")
+    with _pictures(1.3*len(before), 2.95, 2, len(before)) as (fig, axs):
         for i,e in enumerate(effect.itertuples()):
             for ax,im in zip(axs[:,i], (before[i], after[i]), strict=True): ax.imshow(im.detach().cpu().permute(1,2,0).numpy())
             _caption(axs[0,i], f"{e.rotation:+.1f}°, x{e.zoom:.2f}\n{e.right:+.1f}, {e.down:+.1f} px")
