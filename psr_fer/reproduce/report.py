@@ -17,7 +17,7 @@ import psr_fer
 from psr_fer.checkpoints import atomic_write, read_checked
 from psr_fer.data.datasets import papers_counts
 from psr_fer.data.loaders import dls_from_table
-from psr_fer.data.table import SPLITS, split_of
+from psr_fer.data.table import SPLITS, FaceTable, split_of
 from psr_fer.figures import MODEL_COLORS, figure, model_look, plot_classes, plot_confusion, plot_history, plot_sizes, reference_line, save
 from psr_fer.interpret import (REDUCED_SIZES, branch_report, by_size, correct_by_reduced_size, mean_by_reduced_size, plot_cumulative, plot_discrepancy,
                                plot_faces, plot_reduced_size)
@@ -26,7 +26,6 @@ from psr_fer.recipes import Recipe
 from psr_fer.reproduce.paper import NAMES, SIZES, WHY, configuration_recipe, configurations, figure_text, reproduce_command
 from psr_fer.reproduce.results import FigureNumbers, Section, all_sections, left_over, read_numbers, read_results, read_size_change, records_of
 from psr_fer.runs import CompletedRun, table_of
-
 
 @dataclass
 class Part:
@@ -39,7 +38,6 @@ class Part:
     commands: tuple = ()  # numbered from 1
     name: str = ""  # of `psr_fer.reproduce.paper.NAMES`
     measured: bool = True
-
 
 # ---- figures of the paper from their numbers
 
@@ -55,17 +53,14 @@ def plot_cut(s: Section) -> Figure:
         ax.set(title="WA by cutting point, %", xlabel="convolutions with a copy per branch (pos)", xticks=pos)
     return fig
 
-
 FIGURE_TITLES = dict(fig7="WA of all test faces up to an original size (Fig. 7)", fig8="Lead of PSR over the baseline up to an original size (Fig. 8)",
                      fig9="WA of each branch up to an original size (Fig. 9)", reduced="WA of down- and upsampled test faces")
-
 
 def plot_numbers(n: FigureNumbers) -> Figure:
     "Figures 7 to 9, or the accuracy of downsampled faces, from their numbers."
     if n.name == "reduced": return plot_reduced_size(n.table)
     text = figure_text(n.name, n.dataset)
     return dict(fig7=plot_cumulative, fig8=plot_discrepancy, fig9=plot_cumulative)[n.name](n.table, reference=text.levels if text else ())
-
 
 def plot_size_change(results: Sequence[dict]) -> Figure:
     "Training and validation loss over epochs while the image size changes (Figs. 2 and 11)."
@@ -83,7 +78,6 @@ def plot_size_change(results: Sequence[dict]) -> Figure:
         fig.legend(*axs[0, -1].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=7)
     return fig
 
-
 def size_change_table(results: Sequence[dict]) -> pd.DataFrame:
     "How far the validation loss jumps at each change of the size; texts."
     sizes, rows = results[0]["sizes"], []
@@ -92,7 +86,6 @@ def size_change_table(results: Sequence[dict]) -> pd.DataFrame:
         if "untrained" in o: rows.append([name, "the same weights", *(f"{new - old:+.3f}" for old, new in o["untrained"])])
         rows.append([name, "an epoch later", *(f"{j:+.3f}" for j in o["jumps"])])
     return pd.DataFrame(rows, columns=["Network", "Change of the validation loss", *(f"{i}. {a} to {b} px" for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False), 1))])
-
 
 # ---- a folder of results
 
@@ -104,15 +97,12 @@ _FIT = ("A record appears in a table only if it was trained as the table asks. B
 _DATA_TITLES = dict(table2="Prior from the annotations (Table 2, Section III)", table3="Faces per class and split (Table 3, Section IV)",
                     fig1="Original sizes (Fig. 1, Section I)", fig4="Faces per class (Fig. 4, Section IV)")
 
-
 def _paper(name, dataset):  # what the paper says of a figure, in a tuple, or an empty one
     t = figure_text(name, dataset)
     return () if t is None else (f"The paper ({t.where}): {t.text}",)
 
-
 def _missing(name, heading, dataset, preset="paper", why=None):
     return Part(heading, (*_paper(name, dataset), f"{why or WHY.get(dataset, 'not run')}."), commands=(reproduce_command(name, preset),), name=name, measured=False)
-
 
 def _section_part(s):
     t, same = s.table(), []
@@ -129,7 +119,6 @@ def _section_part(s):
     if s.name == "fig10" and s.measured > 1: p.figures = {"WA by cutting point": lambda: plot_cut(s)}
     return p
 
-
 def _data_part(name, title, d):  # of the content of a file
     p = Part(f"{title}: {d['dataset']}", _paper(name, d["dataset"]), commands=(str(d["command"]),), name=name)
     if name.startswith("table"): p.tables = [pd.DataFrame([[d["labels"], int(d["cells"]), int(d["equal"])]], columns=["Label file", "Cells", "Equal to the paper's"]).astype(str)]
@@ -143,7 +132,6 @@ def _data_part(name, title, d):  # of the content of a file
         p.figures = {title: lambda: plot_sizes(sizes, text.levels if text else ())}
     return p
 
-
 def _data_parts(results):
     for name, title in _DATA_TITLES.items():
         found = sorted(Path(results).glob(f"{name}-*.json"))
@@ -152,7 +140,6 @@ def _data_parts(results):
         wanted = "rafdb" if name == "fig1" else "ferplus"
         if not any(o.stem.endswith(f"-{wanted}") for o in found): yield _missing(name, f"{title}: {wanted}", wanted, "lite", "not run: give your copy")
     yield _missing("fig5", "Sample faces (Fig. 5, Section IV)", "", "lite", "Images of real faces are not published: the command draws them on your disk")
-
 
 def _pair_parts(records, sections):  # Figures 6 and 12, from the accuracy tables
     done = set()
@@ -176,7 +163,6 @@ def _pair_parts(records, sections):  # Figures 6 and 12, from the accuracy table
     for name, dataset in [("fig6", o) for o in ("rafdb", "ferplus", "affectnet7", "affectnet8")] + [("fig12", "rafdb")]:
         if (name, dataset) not in done: yield _missing(name, f"{'Confusion (Fig. 6)' if name == 'fig6' else 'Faces that PSR wins (Fig. 12)'}: {dataset}, paper recipes", dataset)
 
-
 def _size_parts(results):
     for name, title in FIGURE_TITLES.items():
         found = [(o.stem.partition("-")[2], read_numbers(o)) for o in sorted(Path(results).glob(f"{name}-*.json"))]
@@ -188,14 +174,12 @@ def _size_parts(results):
             yield p
         if not any(which.startswith("rafdb") for which, _ in found) and name != "reduced": yield _missing(name, f"{title}: rafdb, paper recipes", "rafdb")
 
-
 def other_sizes(sizes: Sequence[int], dataset: str) -> str:
     "A sentence where the image sizes of Figs. 2 and 11 are not the paper's; else an empty one."
     papers = SIZES.get(dataset, SIZES["rafdb"])
     if tuple(sizes) == papers: return ""
     why = "; with those the half-size branch of PSR is smaller than the 32 px that VGG16 needs" if min(sizes) > min(papers) else ""
     return f"The sizes here are {', '.join(map(str, sizes))} px, the paper's {', '.join(map(str, papers))} px{why}."
-
 
 def parts_of_results(results: str | Path) -> list[Part]:
     "Everything of the paper: what was measured first, each in the order of `NAMES`."
@@ -216,9 +200,7 @@ def parts_of_results(results: str | Path) -> list[Part]:
     parts.sort(key=lambda p: (not p.measured, NAMES.index(p.name)))
     return parts + ([Part("Records that belong to no table", (_FIT,), [rest])] if len(rest) else [])
 
-
 def _row(cells): return "| " + " | ".join(str(o).replace("|", "/") for o in cells) + " |"
-
 
 def results_markdown(results: str | Path = "results") -> str:
     "A folder of results as Markdown."
@@ -231,16 +213,13 @@ def results_markdown(results: str | Path = "results") -> str:
         out += [*(f"- {c}" for c in p.claims), *([""] if p.claims else []), *(f"{i}. `{o}`" for i, o in enumerate(p.commands, 1)), ""]
     return "\n".join(out)
 
-
 def render_results(results: str | Path = "results") -> None:
     "Write README.md of a folder of results; not where a record cannot be read."
     atomic_write(Path(results)/"README.md", results_markdown(results))
 
-
 # ---- finished runs
 
 def _percent(o, key, form=".1f"): return "{} ({} to {})".format(*(format(100*o[k], form) for k in (key, "low", "high")))
-
 
 def metrics_table(runs: Sequence[CompletedRun]) -> pd.DataFrame:
     "WA, UA and macro-F1 with 95 % intervals by bootstrap over the test faces; texts, a row per run."
@@ -252,7 +231,6 @@ def metrics_table(runs: Sequence[CompletedRun]) -> pd.DataFrame:
         rows[r.name] |= {"faces": f"{len(r.targets):,}", "parameters (M)": f"{m.parameters/1e6:.2f}", "minutes": f"{m.minutes:.0f}", "TTA": m.views}
     return pd.DataFrame(rows).T
 
-
 def _facts(run):  # tables about a training, apart from its result
     m, file = run.record, run.folder/"config.json"
     facts = {k: getattr(m, k) for k in ("recipe", "command", "commit", "seed", "device", "minutes", "finished", "weights", "selected")}
@@ -262,7 +240,6 @@ def _facts(run):  # tables about a training, apart from its result
     rows = [[f.name, json.dumps(recipe[f.name]), json.dumps(getattr(known, f.name))] for f in fields(Recipe)[3:] if f.name in recipe]
     return (pd.DataFrame([[k, str(v)] for k, v in facts.items() if v not in (None, "")], columns=["what", "value"]),
             pd.DataFrame([o for o in rows if o[1] != o[2]], columns=["field", "this run", "default"]))
-
 
 def plot_reliability(run: CompletedRun, color: str = MODEL_COLORS[0], bins: int = 10) -> Figure:
     "Share of correct predictions over confidence; the bars below show how many faces each bin has."
@@ -275,23 +252,28 @@ def plot_reliability(run: CompletedRun, color: str = MODEL_COLORS[0], bins: int 
         ax.set(title=f"{run.short}\ncalibration error {ece(run.probabilities, run.targets):.3f}", xlabel="confidence (grey: faces)", ylabel="share correct", ylim=(-.14, 1))
     return fig
 
-
 def _name(runs):  # `name`: with as many parent folders as it takes; `short`: the name in figures
     n = 1
     while len(set(names := ["/".join(r.folder.parts[-n:]) for r in runs])) < len(runs): n += 1
     for i, (r, name) in enumerate(zip(runs, names, strict=True), 1): r.name, r.short = name, name if len(name) <= 28 else f"run {i}"
     return runs
 
+def original_sizes(test: FaceTable) -> np.ndarray:
+    "Mean of width and height of each face, pixels."
+    return test[["width", "height"]].mean(axis=1).to_numpy()
+
+def size_part(runs: Sequence[CompletedRun], sizes: np.ndarray, *notes: str) -> Part:
+    "Accuracy of runs on all test faces up to an original size."
+    curve = by_size(sizes, {r.short: r.correct()["fused"] for r in runs}, skip=min(20, len(sizes)//4))
+    return Part("Accuracy by original resolution", notes, figures={"WA of all faces up to a size": lambda: plot_cumulative(curve)})
 
 def _face_parts(runs, data, say):  # what needs the images: accuracy by size, and the most wrong faces
     table = table_of(runs[0].about, data)
     test = split_of(table, "test")
     for r in runs:
         if len(test) != len(r.targets): raise ValueError(f"{data} has {len(test):,} test faces, the run {r.name} was evaluated on {len(r.targets):,}; give the data set of the runs, or report that run alone.")
-    sizes = test[["width", "height"]].mean(axis=1).to_numpy()
-    if len(set(sizes)) > 1:
-        curve = by_size(sizes, {r.short: r.correct()["fused"] for r in runs}, skip=min(20, len(sizes)//4))
-        yield Part("Accuracy by original resolution", figures={"WA of all faces up to a size": lambda: plot_cumulative(curve)})
+    sizes = original_sizes(test)
+    if len(set(sizes)) > 1: yield size_part(runs, sizes)
     elif smaller := [o for o in REDUCED_SIZES if o <= min(sizes[0], max(min(r.model.size) for r in runs))]:
         correct, at = {}, [o for o in SPLITS if (table["split"] == o).any()].index("test")
         for r in runs:
@@ -311,7 +293,6 @@ def _face_parts(runs, data, say):  # what needs the images: accuracy by size, an
         yield Part(f"Most wrong faces of {run.name}", ("Label, prediction and its confidence. Images of the data set: keep this page on your machine.",),
                    figures={"Most wrong faces": lambda: plot_faces(test, test.iloc[wrong], titles)})
 
-
 def parts_of_runs(runs: Sequence[CompletedRun], data: str | Path | None = None, say: Callable = print) -> list[Part]:
     "What a report on finished runs shows; with the data set also its faces."
     table, first = metrics_table(runs), runs[0]
@@ -329,11 +310,9 @@ def parts_of_runs(runs: Sequence[CompletedRun], data: str | Path | None = None, 
             *(_face_parts(runs, data, say) if data else []),
             *(Part(f"How {r.name} was trained", tables=[o for o in _facts(r) if len(o)]) for r in runs)]
 
-
 # ---- HTML
 
 _BY = '<meta name=generator content="psr_fer'
-
 
 def _html_table(t):  # wide tables scroll in their own box; texts keep their digits
     words = all(pd.api.types.is_string_dtype(o) or o == object for o in t.dtypes) and isinstance(t.index, pd.RangeIndex)
@@ -341,12 +320,10 @@ def _html_table(t):  # wide tables scroll in their own box; texts keep their dig
     body = re.sub(r"<th[^>]*>.*?</th>", lambda c: re.sub(r"([+_]+)(?=\w)", r"\1<wbr>", c[0]), body).replace(' border="0"', "").replace(' style="text-align: right;"', "")
     return f'<div class=wide tabindex=0 role=region aria-label="table">{body}</div>'
 
-
 def _image(fig, alt):
     buf = io.BytesIO()
     save(fig, buf)
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(buf.getvalue()).decode()}">'
-
 
 def page(title: str, intro: str, parts: Sequence[Part]) -> str:
     "A self-contained HTML page, light and dark."
@@ -360,7 +337,6 @@ def page(title: str, intro: str, parts: Sequence[Part]) -> str:
     return ('<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">'
             f'{_BY} {psr_fer.__version__}"><title>{html.escape(title)}</title><style>{css}</style>{"".join(body)}</html>')
 
-
 def check_page_out(out: str | Path) -> Path:
     "The file, its folder made; ValueError where a page would replace a file that this package did not write."
     out = Path(out)
@@ -369,7 +345,6 @@ def check_page_out(out: str | Path) -> Path:
         raise ValueError(f"{out} exists and is not a page of psr_fer, so it stays; choose another --out, or move it away.")
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
-
 
 def report(paths: Sequence,  # run folders, or one folder of results
            out: str | Path | None = None,  # file to write; default: report.html, in the folder where there is one

@@ -21,16 +21,15 @@ from psr_fer.data.loaders import PixelCache, dls_from_table
 from psr_fer.data.table import class_counts, label_prior, split_of
 from psr_fer.emotions import EMOTIONS, IMAGENET_STATS, prior
 from psr_fer.figures import image_grid, plot_branches, plot_classes, plot_confusion, plot_sizes, save, size_counts
-from psr_fer.interpret import by_size, correct_by_reduced_size, discrepancy, gains, mean_by_reduced_size, pixels, plot_cumulative, plot_faces
+from psr_fer.interpret import by_size, correct_by_reduced_size, discrepancy, gains, mean_by_reduced_size, pixels, plot_faces
 from psr_fer.models.backbone import base_network, smallest_side
 from psr_fer.recipes import Recipe, get_recipe, run_file
 from psr_fer.reproduce.paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, READER, SIZES, Configuration, configuration_recipe, configurations
 from psr_fer.reproduce.paper import figure_text, reproduce_command, train_command
-from psr_fer.reproduce.report import Part, check_page_out, other_sizes, page, parts_of_runs, plot_cut, plot_numbers, plot_size_change, render_results
+from psr_fer.reproduce.report import Part, check_page_out, original_sizes, other_sizes, page, parts_of_runs, plot_cut, plot_numbers, plot_size_change, render_results, size_part
 from psr_fer.reproduce.results import FigureNumbers, read_results, section
 from psr_fer.reproduce.statistics import compare, verdict
 from psr_fer.runs import CompletedRun, Run, build, build_model, during, fingerprint, fit_stage, new_edsrs, recipe_learner, train_run
-
 
 # ---- how long
 
@@ -45,33 +44,30 @@ def _step_seconds(model, px, n, precision):  # of a training step without its op
         times.append(time.perf_counter() - start)
     return min(times[1:])
 
-
 def training_hours(recipe: Recipe, n_train: int, n_valid: int = 0) -> float:
     "About how long a recipe takes on this machine: a few steps of each stage are timed on random images."
-    r, seconds = recipe, 0.
+    r, usual = recipe, min(recipe.batch_size, 32)
     auto = half_precision(torch.device("cuda")) if torch.cuda.is_available() else "float32"
-    precision = auto if r.precision == "auto" else r.precision
-    usual = min(r.batch_size, 32)
-    def stage(model, px, epochs, bs=usual): return epochs*(n_train + n_valid/3)/bs*_step_seconds(model, px, bs, precision)
-    for px, epochs in r.base: seconds += stage(build_model(replace(r, model="baseline"), len(EMOTIONS), px), px, epochs)
-    if r.base: seconds += stage(build_model(replace(r, model="baseline"), len(EMOTIONS), r.base[0][0]), r.base[0][0], r.frozen_epochs)
+    def baseline(px): return build_model(replace(r, model="baseline"), len(EMOTIONS), px), px
+    stages = [(*baseline(px), epochs, usual) for px, epochs in r.base]
+    if r.base: stages.append((*baseline(r.base[0][0]), r.frozen_epochs, usual))
     edsrs = new_edsrs(r) if r.model == "psr" and r.enlarge == "edsr" else []
-    if r.sr_epochs and r.sr_weights == "none": seconds += sum(stage(o, r.size//o.scale, r.sr_epochs, 16) for o in edsrs)
-    return (seconds + stage(build_model(r, len(EMOTIONS), sr=edsrs or None), r.size, r.epochs + r.sgd_epochs))/3600
-
+    if r.sr_epochs and r.sr_weights == "none": stages += [(o, r.size//o.scale, r.sr_epochs, 16) for o in edsrs]
+    stages.append((build_model(r, len(EMOTIONS), sr=edsrs or None), r.size, r.epochs + r.sgd_epochs, usual))
+    precision = auto if r.precision == "auto" else r.precision
+    return sum(epochs*(n_train + n_valid/3)/bs*_step_seconds(model, px, bs, precision) for model, px, epochs, bs in stages)/3600
 
 _SPEED = ("model", "arch", "size", "kstep", "enlarge", "sr", "sr_epochs", "base", "frozen_epochs", "batch_size", "epochs", "sgd_epochs", "precision")  # fields that time depends on
 
-
 def estimate(jobs: Sequence["Job"], n_train: int, n_valid: int = 0) -> list[float]:
     "Hours of each job on this machine; each kind of network is timed once."
-    kinds = {}
-    def hours(r):
-        key = tuple(getattr(r, k) for k in _SPEED)
-        if key not in kinds: kinds[key] = training_hours(r, n_train, n_valid)
-        return kinds[key]
-    return [hours(j.recipe) for j in jobs]
+    kinds = [tuple(getattr(j.recipe, k) for k in _SPEED) for j in jobs]
+    hours = {k: training_hours(j.recipe, n_train, n_valid) for k, j in dict(zip(kinds, jobs, strict=True)).items()}
+    return [hours[k] for k in kinds]
 
+def _faces(dataset, data, read):  # of training and validation
+    n = read_dataset(dataset, data, check_files=False, **(read or {}))["split"].value_counts()
+    return int(n["train"]), int(n.get("valid", 0))
 
 # ---- trainings
 
@@ -83,7 +79,6 @@ class Job:
     recipe: Recipe
     seed: int
 
-
 def plan(names: Sequence[str], dataset: str, preset: str = "lite", seeds: Sequence[int] = (0,), overrides: tuple = ()) -> list[Job]:
     "What the experiments need, whether it is done or not, each training once; seed by seed, so that every configuration has a number early."
     jobs = {}
@@ -94,20 +89,14 @@ def plan(names: Sequence[str], dataset: str, preset: str = "lite", seeds: Sequen
                 jobs.setdefault((recipe.name, seed), Job(name, c, recipe, seed))
     return list(jobs.values())
 
-
 def run_folder(runs: str | Path, name: str, seed: int) -> Path:
     "Where a training of an experiment is kept."
     return run_file(runs, name, seed).with_suffix("")
-
 
 def run_job(job: Job, data, runs, results, read: dict | None = None, say: Callable = print):
     "Train one configuration, or resume it, and put its record into the results."
     return train_run(job.recipe, data, run_folder(runs, job.recipe.name, job.seed), job.seed, say=say, results=results,
                      command=train_command(job.recipe, job.seed, read), **(read or {}))
-
-
-def _silent(*args): pass
-
 
 def _with_ray(jobs, data, runs, results, read, say, cpus):  # the same jobs on a cluster
     try: import ray
@@ -116,7 +105,7 @@ def _with_ray(jobs, data, runs, results, read, say, cpus):  # the same jobs on a
     if started: ray.init(log_to_driver=False, include_dashboard=False)
     f = ray.remote(num_cpus=cpus, num_gpus=int(ray.cluster_resources().get("GPU", 0) > 0), max_retries=2, retry_exceptions=[OSError, RuntimeError])(run_job)
     folders = [str(Path(o).resolve()) for o in (data, runs, results)]  # a worker has a working folder of its own
-    failed, pending = [], {f.remote(j, *folders, read, _silent): j for j in jobs}
+    failed, pending = [], {f.remote(j, *folders, read, lambda *_: None): j for j in jobs}
     while pending:
         (done,), _ = ray.wait(list(pending), num_returns=1)
         job = pending.pop(done)
@@ -127,7 +116,6 @@ def _with_ray(jobs, data, runs, results, read, say, cpus):  # the same jobs on a
             say(f"failed: {failed[-1]}; {len(pending)} left")
     if started: ray.shutdown()
     if failed: raise ValueError(f"{len(failed)} of {len(jobs)} trainings failed, the others are in the results; the same command tries these again: {'; '.join(failed)}.")
-
 
 def run_experiments(names: Sequence[str],  # of EXPERIMENTS or FIGURE_NAMES
                     data, dataset: str, preset: str = "lite", seeds: Sequence[int] = (0,), results="results", runs="runs/reproduce", overrides: tuple = (),
@@ -144,8 +132,7 @@ def run_experiments(names: Sequence[str],  # of EXPERIMENTS or FIGURE_NAMES
     todo = [j for j in jobs if (j.recipe.name, j.seed) not in records or kept and not (run_folder(runs, j.recipe.name, j.seed)/"model.safetensors").exists()]
     say(f"{len(jobs)} trainings, {len(jobs) - len(todo)} done, {len(todo)} to run")
     if todo and (dry_run or hours is not None):
-        faces = read_dataset(dataset, data, check_files=False, **(read or {}))["split"].value_counts()
-        need = estimate(todo, int(faces["train"]), int(faces.get("valid", 0)))
+        need = estimate(todo, *_faces(dataset, data, read))
         say(f"about {sum(need):.2g} hours on this machine")
         if hours is not None:
             fits = np.cumsum(need) <= hours
@@ -154,19 +141,16 @@ def run_experiments(names: Sequence[str],  # of EXPERIMENTS or FIGURE_NAMES
     for j in todo: say(f"  {j.experiment}: {j.configuration.what}, seed {j.seed} ({j.recipe.name})")
     if dry_run or not todo: return todo
     if engine == "ray": _with_ray(todo, data, runs, results, read, say, cpus)
-    else:
-        for i, j in enumerate(todo, 1):
-            say(f"\n[{i} of {len(todo)}] {j.configuration.what}, seed {j.seed}")
-            run_job(j, data, runs, results, read, say)
+    for i, j in enumerate(todo if engine == "local" else (), 1):
+        say(f"\n[{i} of {len(todo)}] {j.configuration.what}, seed {j.seed}")
+        run_job(j, data, runs, results, read, say)
     return todo
-
 
 # ---- figures from finished runs
 
 def _share_correct(finished):  # "fused" and each branch -> (N,) share of the seeds that predict a face correctly
     each = [o.correct() for o in finished]
     return {k: np.mean([o[k] for o in each], 0) for k in each[0]}
-
 
 def _reduced(psr, base, table):  # accuracy of down- and upsampled faces, mean over the seeds, with the comparison at each size
     test = dls_from_table(table, size=tuple(psr[0].model.size), augment=None)[2]
@@ -177,28 +161,24 @@ def _reduced(psr, base, table):  # accuracy of down- and upsampled faces, mean o
         claims.append(dict(pixels=int(px), points=c.estimate, low=c.low, high=c.high, by_seed=list(c.by_seed), seeds=c.seeds, p=c.p, verdict=verdict(c)))
     return out, claims
 
-
 def figure_numbers(name: str, psr: list, base: list, table, dataset: str = "", command: str = "") -> FigureNumbers:
     "The numbers of fig7, fig8, fig9 or reduced from finished runs, one per seed. ValueError where the data set cannot have it."
     recipes = list(dict.fromkeys(o.record.recipe for o in (*psr, *base)))
     about = name, dataset, [o.record.seed for o in psr], recipes, command
     if name == "reduced": return FigureNumbers(*about, *_reduced(psr, base, table))
-    sizes = split_of(table, "test")[["width", "height"]].mean(axis=1).to_numpy()
+    sizes = original_sizes(split_of(table, "test"))
     if len(set(sizes)) == 1: raise ValueError(f"all faces of this data set have {sizes[0]:.0f} pixels; use `reduced`, which makes them smaller")
     correct = _share_correct(psr) if name == "fig9" else {k: _share_correct(o)["fused"] for k, o in (("PSR", psr), ("baseline", base))}
     t = by_size(sizes, correct, limit=100 if (sizes < 100).sum() > 200 else None, skip=min(20, len(sizes)//4)) # the paper looks at faces below 100 px
     return FigureNumbers(*about, discrepancy(t) if name == "fig8" else t)
 
-
 def _which(dataset, preset, overrides):  # of a figure's file: no recipe's numbers pass for another's
     changed = sorted((k, v) for k, v in overrides if k not in READER)
     return (dataset if preset == "lite" else f"{dataset}-{preset}") + "".join("+" + re.sub(r"[^\w.=-]", "_", f"{k}={json.dumps(v)}") for k, v in changed)
 
-
 def _finished(runs, name):  # all finished seeds of a recipe
     stem = run_file("", name, 0).stem.removesuffix("0")  # up to the seed
     return {o.record.seed: o for o in (CompletedRun(f.parent) for f in sorted(Path(runs).glob(f"{stem}*/metrics.json")))}
-
 
 def draw(names, data, dataset, preset="lite", results="results", runs="runs/reproduce", out="figures", read=None, overrides=(), say: Callable = print) -> list[Path]:
     "Draw fig6 to fig10 and fig12 from finished runs; what has no run is reported."
@@ -231,16 +211,11 @@ def draw(names, data, dataset, preset="lite", results="results", runs="runs/repr
             say(f"figure: {done[-1]}" + (" (real faces: look, do not publish)" if real else ""))
     return done
 
-
 # ---- Figures 2 and 11: the image size changes during training
 
-def size_change(data, dataset: str, model: str, out, sizes=(48, 96, 192, 48), epochs: int = 20, preset: str = "lite", seed: int = 0, overrides: tuple = (),
-                read: dict | None = None, say: Callable = print) -> dict:
-    "Train one network while the image size changes, and measure how far the loss jumps; losses per epoch, jumps, `untrained`: loss of the same weights at the old size and the new one."
-    recipe = configuration_recipe(Configuration(model, model, model), dataset, preset, (*overrides, ("base", ()), ("epochs", epochs)))
-    run = Run(out, recipe, read_dataset(recipe.dataset, data, seed, **(read or {})), seed, say)
+def _size_change(model, recipe, table, out, sizes, seed, say):  # losses per epoch, jumps, `untrained`: loss of the same weights at the old size and the new one
+    run, file, untrained, dls = Run(out, recipe, table, seed, say), Path(out)/"size_change.json", [], None
     run.start()
-    file, untrained, dls = Path(out)/"size_change.json", [], None
     done = read_json(file) if file.exists() else {}
     if done and done["sizes"] != list(sizes): raise ValueError(f"{out} holds another run (its sizes are {', '.join(map(str, done['sizes']))}); choose another folder.")
     if "untrained" in done: return done
@@ -251,20 +226,18 @@ def size_change(data, dataset: str, model: str, out, sizes=(48, 96, 192, 48), ep
             learn = recipe_learner(recipe, dls, net)
             with learn.no_bar(), learn.no_logging(): return round(float(learn.validate()[0]), 4)
         if i: untrained.append([loss(o) for o in (before, dls)])
-        fit_stage(run, f"{i+1}-{size}px", recipe_learner(recipe, dls, net), epochs, recipe.lr)
+        fit_stage(run, f"{i+1}-{size}px", recipe_learner(recipe, dls, net), recipe.epochs, recipe.lr)
     h = pd.DataFrame(run.history)
     stages = h.groupby("stage", sort=False)["valid_loss"]
-    result = dict(model=model, sizes=list(sizes), epochs=epochs, seed=seed, recipe=recipe.name, valid_loss=h["valid_loss"].round(4).tolist(), train_loss=h["train_loss"].round(4).tolist(),
+    result = dict(model=model, sizes=list(sizes), epochs=recipe.epochs, seed=seed, recipe=recipe.name, valid_loss=h["valid_loss"].round(4).tolist(), train_loss=h["train_loss"].round(4).tolist(),
                   jumps=(stages.first().to_numpy()[1:] - stages.last().to_numpy()[:-1]).tolist(), untrained=untrained,
                   minutes=round(h["seconds"].sum()/60, 1), device=during(run.history, "device"))
     write_json(file, result)
     return result
 
-
 def change_recipes(names: Sequence[str], dataset: str, preset: str = "lite", overrides: tuple = ()) -> dict[str, Recipe]:
     "The recipes of Figs. 2 and 11: the baseline, for fig11 also PSR."
     return {m: configuration_recipe(Configuration(m, m, m), dataset, preset, overrides) for m in (("baseline", "psr") if "fig11" in names else ("baseline",))}
-
 
 def change_sizes(dataset: str, preset: str, recipes) -> tuple[int, ...]:
     "The paper's sizes, or the nearest that all networks can take; pixels."
@@ -272,24 +245,21 @@ def change_sizes(dataset: str, preset: str, recipes) -> tuple[int, ...]:
     least = max(smallest_side([base_network(r.arch)[0]])*(2**r.kstep if r.model == "psr" else 1) for r in recipes)
     return tuple(max(o, least) for o in sizes)
 
-
 def _size_changes(names, data, dataset, preset, runs, results, out, epochs, seed, overrides, read, dry_run, say):
     models = change_recipes(names, dataset, preset, (*overrides, ("base", ()), ("epochs", epochs)))
     sizes, which, name = change_sizes(dataset, preset, models.values()), _which(dataset, preset, overrides), "fig11" if "fig11" in names else "fig2"
     say(f"{name}: {len(models)} training{'s' if len(models) > 1 else ''} of {epochs} epochs at each of {', '.join(map(str, sizes))} px. {other_sizes(sizes, dataset)}".strip())
     if dry_run:
-        faces = read_dataset(dataset, data, check_files=False, **(read or {}))["split"].value_counts()
-        say(f"about {sum(training_hours(replace(r, size=px), int(faces['train'])) for r in models.values() for px in sizes):.2g} hours on this machine")
-        return
-    command = reproduce_command(name, preset, overrides, (seed,)) + f" --epochs {epochs}"
-    done = [size_change(data, dataset, m, run_folder(runs, f"size-change-{which}-{m}", seed), sizes, epochs, preset, seed, overrides, read, say) for m in models]
+        n, _ = _faces(dataset, data, read)
+        return say(f"about {sum(training_hours(replace(r, size=px), n) for r in models.values() for px in sizes):.2g} hours on this machine")
+    command, table = reproduce_command(name, preset, overrides, (seed,)) + f" --epochs {epochs}", read_dataset(dataset, data, seed, **(read or {}))
+    done = [_size_change(m, r, table, run_folder(runs, f"size-change-{which}-{m}", seed), sizes, seed, say) for m, r in models.items()]
     for o in (results, out): Path(o).mkdir(parents=True, exist_ok=True)
     write_json(Path(results)/f"size-change-{which}.json", [dict(o, command=command) for o in done])
     say(f"figure: {save(plot_size_change(done), Path(out)/f'size-change-{which}.png')}")
     for o in done:
         same, later = (", ".join(f"{j:+.2f}" for j in js) for js in ([b - a for a, b in o["untrained"]], o["jumps"]))
         say(f"{o['model']}: when the size changes to {', '.join(map(str, o['sizes'][1:]))} px the validation loss of the same weights changes by {same}; an epoch later: {later}")
-
 
 # ---- the data: Tables 2 and 3, Figures 1, 4 and 5
 
@@ -320,7 +290,6 @@ def reproduce_data(names, data, results="results", out="figures", labels: str = 
         write_json(Path(results)/f"{name}-{dataset}.json", done[name])
     return done
 
-
 def reproduce(names: Sequence[str],  # of NAMES
               data,  # folder of the data set
               preset: str = "lite",  # "lite", "paper", "authors" or "efficientnet"
@@ -350,10 +319,8 @@ def reproduce(names: Sequence[str],  # of NAMES
     train = partial(run_experiments, data=data, dataset=dataset, preset=preset, seeds=seeds, results=results, runs=runs, overrides=sets, read=read, dry_run=dry_run, engine=engine, cpus=cpus, say=say)
     if tables: train(tables, hours=hours)
     if figures: train(figures, kept=True)
-    changes = partial(_size_changes, names, data, dataset, preset, runs, results, out, epochs, seeds[0], sets, read, dry_run, say)
-    if dry_run:
-        if {"fig2", "fig11"} & set(names): changes()
-        return
+    if {"fig2", "fig11"} & set(names): _size_changes(names, data, dataset, preset, runs, results, out, epochs, seeds[0], sets, read, dry_run, say)
+    if dry_run: return
     records = read_results(results) if tables else {}
     for name in tables:
         s = section(name, records, dataset, preset, sets)
@@ -361,9 +328,7 @@ def reproduce(names: Sequence[str],  # of NAMES
         for r in s.rows: say(f"  {r.what:32s} {r.metric:9s} paper {r.paper_text() or '-':>6s}   ours {r.ours_text()}" + (f"   {r.seeds} seed{'s'*(r.seeds > 1)}" if r.seeds else ""))
         for c in s.claims: say(f"  {c}")
     draw([*figures, *(["fig10"] if "fig10" in tables else [])], data, dataset, preset, results, runs, out, read, sets, say)
-    if {"fig2", "fig11"} & set(names): changes()
     if Path(results).is_dir(): render_results(results)
-
 
 # ---- the demo
 
@@ -389,14 +354,14 @@ def run_demo(out="demo",  # folder for faces, runs and page
         runs[name] = CompletedRun(out/name.lower())
         runs[name].name = runs[name].short = name
     test = split_of(table, "test")
-    sizes = test[["width", "height"]].mean(axis=1).to_numpy()
-    small, curve = int(np.argsort(sizes)[len(sizes)//50]), by_size(sizes, {k: r.correct()["fused"] for k, r in runs.items()}, skip=min(20, len(sizes)//4))
+    sizes = original_sizes(test)
+    small = int(np.argsort(sizes)[len(sizes)//50])
     def seen():  # what the branches see of one of the smallest faces
         model, (mean, std) = runs["PSR"].model, [torch.tensor(o).view(3, 1, 1) for o in IMAGENET_STATS]
         x = PixelCache(test, table.root, model.size)([small]).float().expand(-1, 3, -1, -1)/255
         with torch.no_grad(): return plot_branches([pixels(o)[0] for o in nn.Module.eval(model).images((x - mean)/std)], model.branch_names())
     page_parts = parts_of_runs(list(runs.values()))
-    page_parts[1:1] = [Part("Accuracy by original resolution", ("The pyramid is designed for small faces.",), figures={"WA of all faces up to a size": lambda: plot_cumulative(curve)}),
+    page_parts[1:1] = [size_part(list(runs.values()), sizes, "The pyramid is designed for small faces."),
                        Part("What the branches see", (f"A face of {int(sizes[small])} px, labelled {test['label'].iloc[small]}.",), figures={"Branch images": seen})]
     page_parts += [Part("The data set", ("Original sizes spread as in the paper's Figure 1.",), figures={"Original sizes": lambda: plot_sizes(table), "Classes": lambda: plot_classes(class_counts(table))})]
     intro = "PSR and its baseline, trained on synthetic faces on this machine. The numbers show that everything works, not how well PSR reads people; see the README for FER+."
