@@ -254,12 +254,13 @@ def export(
 def page(
     weights: _option(Path | None, "Run folder or checkpoint. [default: the bundled weights]") = None,
     baseline: _option(Path | None, "Run folder or checkpoint of a baseline to compare with.") = None,
+    detector: _option(str, "Face detector: auto (the best that is installed), centerface or haar.") = "auto",
     port: _option(int, "Port on this computer.", min=1, max=65535) = 7860,
     no_browser: _flag("--no-browser", "Do not open the page.") = False,
 ):
     "A web page for images and the camera; nothing leaves this computer.\n\nExample: psr-fer app --weights runs/ferplus-lite__s0"
     from psr_fer.app import run_app
-    run_app(weights, baseline, port, not no_browser, _say)
+    run_app(weights, baseline, port, not no_browser, _say, detector=detector)
 
 @app.command("ship", hidden=True, context_settings=dict(ignore_unknown_options=True, allow_extra_args=True))
 @app.command("bench", hidden=True, context_settings=dict(ignore_unknown_options=True, allow_extra_args=True))

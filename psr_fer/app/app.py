@@ -71,7 +71,7 @@ def first(predictors:dict)->Predictor: return next(iter(predictors.values()))
 
 def predict_upload(predictors:dict, image:Image.Image, crop:bool=False)->Upload: # crop: the image is one face
     faces = first(predictors).predict(image, detect=not crop)
-    crops = [{k: p.crop(image, o.box) for k, p in predictors.items()} for o in faces]
+    crops = [{k: p.crop(image, o.box, o.angle) for k, p in predictors.items()} for o in faces]
     copy = image.copy()
     copy.thumbnail((1280, 1280))
     return Upload(data_url(copy, "JPEG"), image.size, list(faces), crops)
@@ -340,14 +340,15 @@ def run_app(weights:str|Path|None=None, # run folder or checkpoint; None: the bu
             port:int=7860, # on this computer only
             open_browser:bool=True, # open the page
             say:Callable=print, # gets the URL
-            block:bool=True # stay until Ctrl-C
+            block:bool=True, # stay until Ctrl-C
+            detector:str|Callable|None="auto" # see `get_detector`
            )->object: # gradio Blocks when `block` is False; its `close()` ends the page
     "Serve the page on localhost; uploads are deleted when it ends."
     try: import gradio # noqa: F401
     except ImportError: raise ValueError("the page needs the package gradio: pip install \"psr_fer[app]\".") from None
     if problem := port_problem(port): raise ValueError(problem)
     if weights is None and baseline is None: baseline = bundled_baseline()
-    predictors = {"PSR": Predictor(weights)} | ({"baseline": Predictor(baseline)} if baseline else {})
+    predictors = {"PSR": Predictor(weights, detector)} | ({"baseline": Predictor(baseline)} if baseline else {})
     folder, app = Path(tempfile.mkdtemp(prefix="psr_fer-app-")), None
     os.environ.update(OFFLINE, GRADIO_TEMP_DIR=str(folder))
     try:

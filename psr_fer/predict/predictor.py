@@ -25,7 +25,7 @@ from ..checkpoints import check_writable, part_of
 from ..emotions import TABLE3
 from .annotate import percent
 from .backends import load_network
-from .detect import check_detector, find_boxes, get_detector
+from .detect import check_detector, cut_face, detector_name, find_faces, get_detector
 from .images import is_camera, open_image, several, sources
 
 # %% ../../nbs/predict/04_predictor.ipynb #5e9dc9f2
@@ -39,6 +39,7 @@ class Face:
     source:str|None = None # path or URL; "#0", "#1" ... for images in memory
     time:float|None = None # seconds from the start, for a frame of a video
     person:int|None = None # number of the person, the same in all frames of a video, see `Tracker`
+    angle:float = 0. # tilt of the face, degrees clockwise; the network saw the box turned by it around its centre
 
     @property
     def confidence(self)->float:
@@ -118,14 +119,21 @@ class Predictor:
         return self.network.model
 
     @property
+    def detector_name(self)->str:
+        "Name of the detector; what `auto` took is known after the first image."
+        return detector_name(self.detector)
+
+    @property
     def temperature(self)->float:
         "Temperature of the calibration."
         return self.network.temperature
 
     def crop(self, image:Image.Image, # upright
-             box:tuple|None=None # (left, top, right, bottom), pixels; None: all
+             box:tuple|None=None, # (left, top, right, bottom), pixels; None: all
+             angle:float=0. # tilt of a face in a square box, degrees clockwise
             )->np.ndarray: # (1,H,W) or (3,H,W) uint8
-        "A face as the network takes it, exactly as training decodes it."
+        "A face as the network takes it, exactly as training decodes it; a tilted one is levelled."
+        if angle: image, box = cut_face(image, box, angle, max(self.size)), None
         im = (image if box is None else image.crop(box)).convert("L" if self.grey else "RGB")
         if im.size[::-1] != self.size: im = im.resize(self.size[::-1], Image.Resampling.BILINEAR)
         a = np.asarray(im)
@@ -179,29 +187,29 @@ class Predictor:
             raise
         yield from self._filled(waiting, branches)
 
-    def _read(self, source, time, image, detect, bgr, keep): # one image: its picture, boxes and crops
+    def _read(self, source, time, image, detect, bgr, keep): # one image: its picture, (box, angle) of the faces and crops
         try:
             if isinstance(image, Exception): raise image
             im = open_image(image, bgr, self.allow_urls)
-            boxes = find_boxes(self.detector, np.asarray(im.convert("RGB")), self.margin) if detect else [(0, 0, *im.size)]
+            places = find_faces(self.detector, np.asarray(im.convert("RGB")), self.margin) if detect else [((0, 0, *im.size), 0.)]
         except (OSError, ValueError) as e:
             p = Picture(source=source, time=time, error=str(e))
             p.raised = e
             return p, [], []
-        note = "; ".join(filter(None, [not boxes and NO_FACE, (n := im.info.get("frames")) and FIRST.format(n)])) or None
+        note = "; ".join(filter(None, [not places and NO_FACE, (n := im.info.get("frames")) and FIRST.format(n)])) or None
         p = Picture((), source, im.size, time, note=note, image=im.convert("RGB") if keep else None)
-        return p, boxes, [self.crop(im, o if detect else None) for o in boxes]
+        return p, places, [self.crop(im, *(o if detect else ())) for o in places]
 
     def _filled(self, waiting, branches): # pictures with their faces
         crops = [o for _, _, those in waiting for o in those]
         parts = [self.probabilities(np.stack(crops[i:i + self.bs])) for i in range(0, len(crops), self.bs)]
         rows = iter([o for part in parts for o in zip(*part, strict=True)]) # per face: fused, each branch
         def named(row): return {k: float(v) for k, v in zip(self.classes, row, strict=True)}
-        for p, boxes, _ in waiting:
-            for box in boxes:
+        for p, places, _ in waiting:
+            for box, angle in places:
                 fused, each = next(rows)
                 by_branch = {k: named(o) for k, o in zip(self.branch_names, each, strict=True)} if branches else None
-                p.append(Face(box, self.classes[fused.argmax()], named(fused), by_branch, p.source, p.time))
+                p.append(Face(box, self.classes[fused.argmax()], named(fused), by_branch, p.source, p.time, angle))
             yield p
 
 # %% ../../nbs/predict/04_predictor.ipynb #2411b5b5
@@ -215,7 +223,7 @@ def utf8(source:str|None # file name, which may hold any bytes
 
 def _record(p): # for JSON
     keep = dict(source=utf8(p.source), time=p.time, size=p.size, faces=[], error=utf8(p.error), note=p.note)
-    for o in p: keep["faces"].append({k: v for k in ("person", "box", "label", "probabilities", "branches") if (v := getattr(o, k)) is not None})
+    for o in p: keep["faces"].append({k: v for k in ("person", "box", "angle", "label", "probabilities", "branches") if (v := getattr(o, k)) is not None})
     return {k: v for k, v in keep.items() if v or k not in ("error", "note")}
 
 def _rows(o): # of a record: one per face; without a face one with the reason
