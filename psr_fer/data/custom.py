@@ -32,7 +32,7 @@ def _read_list(file, most=2**16): # column names, separator, role -> position, t
         seps, text, row = first[4:5] if first[0] != "#" else ",;\t|", rest, row + 1
         first, _, rest = text.partition("\n")
     found = []
-    for sep in seps if row > 1 and seps else ",;\t|":
+    for sep in seps if row > 1 and seps else ",;\t|" + " "*(file.suffix.lower() == ".txt"):
         names = [o.strip().lower().replace(" ", "_") for o in next(csv.reader([first], delimiter=sep), [])]
         found.append((names, sep, {k: names.index(o) for k,words in COLUMN_WORDS.items() for o in reversed(words) if o in names}, rest, row))
     return max(found, key=lambda o: (len({"path","label"} & set(o[2])), len(o[0])))
@@ -40,8 +40,8 @@ def _read_list(file, most=2**16): # column names, separator, role -> position, t
 def _listing(root): # lists of faces, and other lists that name images or labels
     read = [(o, _read_list(o)) for o in sorted(root.iterdir()) if o.suffix.lower() in LISTS and o.name[0] != "." and o.is_file()] if root.is_dir() else []
     full = [o for o,(_,_,at,*_) in read if {"path","label"} <= set(at)]
-    def about_faces(at, rest): return {"path","label"} & set(at) or any(i in rest.partition("\n")[0].lower() for i in IMAGES)
-    return full, [o for o,(names,_,at,rest,_) in read if o not in full and o.suffix.lower() != ".txt" and about_faces(at, rest)]
+    def about_faces(names, at, rest): return {"path","label"} & set(at) or any(i in f"{names}{rest.partition(chr(10))[0]}".lower() for i in IMAGES)
+    return full, [o for o,(names,_,at,rest,_) in read if o not in full and o.suffix.lower() != ".txt" and about_faces(names, at, rest)]
 
 def _lists(root): # [(file, split of its rows or "")]
     if root.is_file(): return [(root, "")]
@@ -118,7 +118,7 @@ def _rows(root, layout, files, left_out): # a row per face as read; notes
         rows = [o for file,split in lists for o in _read_csv(file, split, problems)]
         if problems: raise DataError(root, problems)
         left_out.subtract(Counter(map(suffix, (o for o,_ in lists))))
-        used, where = {o["path"] for o in rows}, "not in a list"
+        used, where = {o["path"] for o in rows}, "in no list"
     else:
         known = [(o, _class_of(o, layout == "splits")) for o in files]
         rows = [dict(path=f, label=c[1].split("/")[-1], split=c[0], source=c[1], row=None, wrong="") for f,c in known if c]
