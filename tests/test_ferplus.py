@@ -161,7 +161,7 @@ BROKEN = {
     "no test split": (drop_usage("PrivateTest"), "split test is empty"),
     "no validation split": (drop_usage("PublicTest"), "split valid is empty"),
     "no training split": (drop_usage("Training"), "split train is empty"),
-    "pictures folder gone": (lambda r: shutil.rmtree(r/"FER2013Test"), "FER2013Test: none of the 16 images that are listed for this folder is there, say FER2013Test/fer0000032.png"),
+    "pictures folder gone": (lambda r: shutil.rmtree(r/"FER2013Test"), "FER2013Test: none of the 16 images that are listed for this folder is there, such as FER2013Test/fer0000032.png"),
 }
 
 

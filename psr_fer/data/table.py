@@ -224,7 +224,7 @@ def _missing_together(problems, table): # one problem instead of thousands, wher
     gone = {o.index for o in problems if o.index is not None and o.message.endswith(" is missing on disk.")}
     lost = folder[list(gone)].value_counts() if gone else {}
     lost = {k: n for k,n in lost.items() if n > 9 and n == (folder == k).sum()}
-    whole = [Problem(k or ".", None, f"none of the {n:,} images that are listed for this folder is there, say {table['path'][folder[folder == k].index[0]]}; unpack them here.")
+    whole = [Problem(k or ".", None, f"none of the {n:,} images that are listed for this folder is there, such as {table['path'][folder[folder == k].index[0]]}; unpack them here.")
              for k,n in lost.items()]
     return whole + [o for o in problems if o.index not in gone or folder[o.index] not in lost]
 
