@@ -128,11 +128,11 @@ def _check_about(about, file): # ValueError where `file` is no description that 
                                                     f"this psr_fer {psr_fer.__version__} reads format 1. Upgrade it.")
     config, names = about.get("config"), about.get("classes")
     def number(o, low): return isinstance(o, (int, float)) and low <= o < 1e4 # which NaN is not
-    right = dict(config=isinstance(config, dict) and not {"pretrained", "load"} & {*config},
+    valid = dict(config=isinstance(config, dict) and not {"pretrained", "load"} & {*config},
         classes=names is None or isinstance(names, list) and all(isinstance(o, str) and o.isprintable() for o in names) and len({*names}) == len(names),
         temperature=number(about.get("temperature") or 1, 1e-3), margin=number(about.get("margin", 0), -.9),
         **{k: isinstance(v := about.get(k, [1]*3), list) and len(v) == 3 and all(number(o, low) for o in v) for k,low in dict(mean=-1e4, std=1e-6).items()})
-    if wrong := [k for k,ok in right.items() if not ok]: raise ValueError(f"{file} is damaged: {', '.join(wrong)} cannot be used; copy it again.")
+    if wrong := [k for k,ok in valid.items() if not ok]: raise ValueError(f"{file} is damaged: {', '.join(wrong)} cannot be used; copy it again.")
     if names and config.get("n_classes", len(names)) != len(names):
         raise ValueError(f"{file} is damaged: it names {len(names)} classes, but the model has {config['n_classes']}; copy it again.")
 
@@ -148,16 +148,16 @@ def load_model(path:str|Path # .safetensors file, its JSON, a run folder, or "de
     from safetensors.torch import load_file
     from psr_fer.models import psr
     weights, about_file = checkpoint_files(path)
-    try: about, tensors = read_json(about_file), load_file(weights) # safetensors refuses headers of more than 100 MB
+    try: about, tensors = read_json(about_file), load_file(weights) # safetensors raises an error for headers of more than 100 MB
     except Exception as e: raise ValueError(f"{weights} and its .json cannot be read as a checkpoint ({e}); copy them again.") from None
     _check_about(about, about_file)
     config = {k: tuple(v) if isinstance(v, list) and k != "sr" else v for k,v in about["config"].items()}
     for o in ("checkpoint","mean","std"): config.pop(o, None) # of earlier releases, always the same
     if broken := [k for k,v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]:
         raise ValueError(f"{weights} holds NaN or infinite values in {broken[0]}; copy it again, or take an earlier checkpoint.")
-    held = sum(v.numel() for v in tensors.values())
+    n_stored = sum(v.numel() for v in tensors.values())
     try:
-        if max(_sizes(config), default=0) > 2048 or sum(18*o.get("n_resblocks", 16)*o.get("n_feats", 64)**2 for o in _sr(config)) > held + 1e6:
+        if max(_sizes(config), default=0) > 2048 or sum(18*o.get("n_resblocks", 16)*o.get("n_feats", 64)**2 for o in _sr(config)) > n_stored + 1e6:
             raise ValueError("it is larger than its file")
         model = getattr(psr, about["model"])(**config)
     except Exception as e: raise ValueError(f"{about_file} does not describe a model that can be built ({str(e).splitlines()[0][:200] if str(e) else type(e).__name__}).") from None
