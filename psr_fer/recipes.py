@@ -135,7 +135,7 @@ _demo = _lite | dict(dataset="synthetic", soft=True, base=((32,12),), epochs=6, 
 _own = _lite | dict(loss="ls", epochs=20, lr=5e-4, sr_epochs=0, ema=.99, batch_size=32, weight_decay=.01)
 _efficientnet = dict(source="ours: ImageNet weights that can be installed (the extra imagenet), two CPU cores", arch="tf_efficientnet_lite0",
                      weights="imagenet", pos=9, stn=False, sr=(4,24), loss="ce", epochs=7, lr=1e-3, ema=.99, augment="light", tta="none")
-_sizes = dict(source="ours: the experiment on faces of different original sizes", epochs=4, batch_size=32, rates=dict(PAPER_RATES, sr=0.))
+_sizes = dict(source="ours: the experiment on faces of different original resolutions", epochs=4, batch_size=32, rates=dict(PAPER_RATES, sr=0.))
 _fer, _raf = dict(dataset="ferplus"), dict(dataset="rafdb", batch_size=32, **DATASETS["rafdb"].defaults)
 _affect = dict(epochs=20, **DATASETS["affectnet8"].defaults)
 

@@ -36,7 +36,7 @@ from .metrics import ENOUGH, METRICS, ece_before_after, evaluate_scores, fit_tem
 from .models.backbone import base_network, cut_network, smallest_side
 from .models.edsr import EDSR, PUBLISHED, load_edsr, train_sr
 from .models.psr import PSR, Baseline, fit_fusion
-from .recipes import Recipe, changes_of, get_recipe, run_file, run_name
+from .recipes import Recipe, changes_of, get_recipe, run_file, run_name, stored_recipe
 try: import fcntl
 except ImportError: fcntl = None # Windows: no lock
 
@@ -247,9 +247,8 @@ def _published_edsrs(recipe): # published ones, or one file per branch, separate
     return [load_edsr(o, scale=scale, download=weights == "published") for o, scale in zip(files, scales, strict=True)]
 
 # %% ../nbs/core/12_runs.ipynb #227adeb8
-def _stored_recipe(config): # with the defaults of fields that came later
-    names = {o.name for o in fields(Recipe)}
-    try: return asdict(Recipe(**{k: tuple(map(tuple, v)) if k == "base" else v for k, v in config.items() if k in names}))
+def _stored_recipe(config): # with the names, defaults and source of this release
+    try: return asdict(stored_recipe(config))
     except (TypeError, ValueError): return config
 
 def _best_epoch(history, stage): # its row: the highest WA on the validation split, of equal ones the last

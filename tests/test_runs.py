@@ -70,6 +70,19 @@ def test_a_finished_run_is_not_run_again(finished, faces):
     with pytest.raises(ValueError, match="holds another run \\(seed differ"): train_run(get_recipe("synthetic-demo", TINY), faces, out, seed=6, say=lambda o: None, **READ)
 
 
+def test_run_folder_of_an_earlier_release_is_the_same_run(finished, faces, tmp_path):
+    out, m = finished
+    for o in out.iterdir():
+        if o.is_file(): (tmp_path/o.name).write_bytes(o.read_bytes())
+    file = tmp_path/"config.json"
+    config = json.loads(file.read_text())
+    recipe = {dict(tta="views", n_tta="views_n").get(k, k): v for k, v in config["recipe"].items() if k != "mixup"}
+    file.write_text(json.dumps(dict(config, recipe=dict(recipe, source="as it was worded then"))))
+    assert train_run(get_recipe("synthetic-demo", TINY), faces, tmp_path, seed=5, say=lambda o: None, **READ) == m
+    file.write_text(json.dumps(dict(config, recipe=dict(recipe, views="none"))))
+    with pytest.raises(ValueError, match="holds another run"): train_run(get_recipe("synthetic-demo", TINY), faces, tmp_path, seed=5, say=lambda o: None, **READ)
+
+
 def test_the_table_of_a_run_that_left_bad_rows_out(faces):
     classes = read_dataset("synthetic", faces, **READ).classes
     about = dict(dataset="synthetic", seed=0, classes=classes, read=dict(READ, skip_bad=True))
