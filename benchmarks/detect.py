@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +38,16 @@ class Scene:
     shape:tuple = (640, 480) # (width, height), pixels
 
 
-def backdrop(rng, size, photos=[]): # RGB; photographs without people, noise of all scales, or shapes; always the same for the same rng
-    if not photos:
-        from sklearn.datasets import load_sample_images
-        photos.extend(Image.fromarray(o) for o in load_sample_images().images)
+@lru_cache(maxsize=1)
+def photographs(): # without people
+    from sklearn.datasets import load_sample_images
+    return [Image.fromarray(o) for o in load_sample_images().images]
+
+
+def backdrop(rng, size): # RGB; photographs without people, noise of all scales, or shapes; always the same for the same rng
     kind, (w, h) = rng.integers(3), size
     if kind == 0: # a crop of 40 to 100 %
-        im, share = photos[rng.integers(len(photos))], rng.uniform(.4, 1)
+        im, share = photographs()[rng.integers(len(photographs()))], rng.uniform(.4, 1)
         cut = [round(share*min(im.width, im.height*w/h)), round(share*min(im.height, im.width*h/w))]
         x, y = (rng.integers(a - b + 1) for a, b in zip(im.size, cut, strict=True))
         return im.crop((x, y, x + cut[0], y + cut[1])).resize(size, Image.Resampling.BICUBIC)

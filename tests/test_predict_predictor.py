@@ -248,13 +248,19 @@ def test_predict_missing_and_broken_files(predictor, photos, tmp_path):
     assert [bool(o.error) for o in got] == [False, True, True, True, True, False] and "holds no image" in got[3].error
 
 
+AHEAD = min(3, os.cpu_count()) # images that are read ahead with bs=4
+
+
 def test_stream_reads_only_as_far_as_needed(run, face):
     read = []
     def endless():
         for i in itertools.count(): read.append(i); yield face
     stream = Predictor(run, device="cpu", bs=4).stream(endless(), detect=False)
-    assert read == [] and next(stream).source == "#0" and len(read) == 4
-    assert [next(stream).source for _ in range(4)] == ["#1","#2","#3","#4"] and len(read) == 8
+    assert read == [] and next(stream).source == "#0" and 4 <= len(read) <= 4 + AHEAD
+    assert [next(stream).source for _ in range(4)] == ["#1","#2","#3","#4"] and 8 <= len(read) <= 8 + AHEAD
+    read.clear()
+    stream = Predictor(run, device="cpu", bs=1).stream(endless(), detect=False)
+    assert next(stream) and len(read) == 1 and next(stream) and len(read) == 2 # image by image, for who shows them as they come
     assert next(stream).image is None and next(Predictor(run, device="cpu").stream([face], detect=False, keep=True)).image.size == (96,96)
 
 
@@ -262,7 +268,7 @@ def test_stream_broken_images_do_not_pile_up(run):
     read = []
     def endless():
         for i in itertools.count(): read.append(i); yield b"broken"
-    assert next(Predictor(run, device="cpu", bs=4).stream(endless(), detect=False)).error and len(read) == 4
+    assert next(Predictor(run, device="cpu", bs=4).stream(endless(), detect=False)).error and 4 <= len(read) <= 4 + AHEAD
 
 
 # finding faces
@@ -314,7 +320,8 @@ def test_predict_without_opencv(run, face, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     p = Predictor(run, device="cpu")
     assert len(p.predict(face, detect=False)) == 1
-    with pytest.raises(ImportError, match=r"pip install 'psr_fer\[predict\]'"): p.predict([face])
+    assert len(p.predict([face])) == 1 # CenterFace does without
+    with pytest.raises(ImportError, match=r"pip install 'psr_fer\[predict\]'"): Predictor(run, "haar", device="cpu").predict([face])
     monkeypatch.setattr(predictor_module, "find_spec", lambda o: None)
     with pytest.raises(ImportError, match="write .csv or .json"): P.check_out("a.parquet")
 
@@ -383,7 +390,7 @@ def test_predict_paths_ctrl_c_keeps_what_was_read(run, face, tmp_path):
         return [(0, 0, 96, 96)]
     handler = signal.getsignal(signal.SIGINT)
     s = predict_paths(tmp_path, Predictor(run, detector, device="cpu", bs=64), out=tmp_path/"r.csv", say=lambda o: None, progress=False)
-    assert s["stopped"] and s["faces"] == 3 and len(pd.read_csv(tmp_path/"r.csv")) == 3 and signal.getsignal(signal.SIGINT) is handler
+    assert s["stopped"] and 3 <= s["faces"] == len(pd.read_csv(tmp_path/"r.csv")) <= 4 + os.cpu_count() and s["faces"] < 10 and signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
@@ -405,7 +412,7 @@ def test_predict_paths_folder_with_a_broken_image(predictor, photos, tmp_path, c
     text = "\n".join(lines)
     assert text.count("broken.jpg") == 1 and "no face" in text and "1 file skipped" in text and "in 3 images" in text and "a.png" in text
     t = pd.read_csv(tmp_path/"new"/"r.csv")
-    assert list(t) == ["source","time", "person", "left","top","right","bottom","label","note",*CLASSES] and len(t) == s["faces"] + s["without_face"] + 1
+    assert list(t) == ["source","time", "person","left","top","right","bottom","angle","label","note",*CLASSES] and len(t) == s["faces"] + s["without_face"] + 1
     assert set(t["source"]) == {str(photos/o) for o in ("a.png","broken.jpg","b/black.png","b/z.JPG")} # none is lost
     without = t[t["label"].isna()].set_index("source")
     assert without.drop(columns="note").isna().all(axis=None) and "no face found" in without.loc[str(photos/"b"/"black.png"), "note"]

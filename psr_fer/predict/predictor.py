@@ -76,13 +76,14 @@ def _prior_ratio(prior, network): # (C,) wanted frequency over frequency in trai
         raise ValueError(f"prior is 'balanced' or a positive frequency for each of {', '.join(network.classes)}; got {prior!r}.")
     return np.array([wanted[k]/known[k] for k in network.classes])
 
-def _ahead(items, read): # (source, what `read` gives) in order; threads read some images ahead, so that decoding, detection and the network overlap
+def _ahead(items, read, most): # (source, what `read` gives) in order; threads read some images ahead, so that decoding, detection and the network overlap
     n, waiting = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, deque()
+    n = min(n, most)
     def done(left):
         while len(waiting) > left:
             source, job = waiting.popleft()
             yield source, job.result()
-    with ThreadPoolExecutor(n) as pool:
+    with ThreadPoolExecutor(max(n, 1)) as pool:
         try:
             for source, *rest in items:
                 waiting.append((source, pool.submit(read, source, *rest)))
@@ -158,7 +159,7 @@ class Predictor:
         if p.error: raise p.raised
         return p
 
-    def stream(self, images:object, # as in `predict`; a generator is read only as far as needed
+    def stream(self, images:object, # as in `predict`; a generator is read only as far as needed, with some images read ahead if bs > 1
                detect:bool=True, # look for faces; False: every image is a cropped face
                bgr:bool=False, # channel order of arrays and tensors is OpenCV's
                branches:bool=False, # also the probabilities of each branch
@@ -175,7 +176,7 @@ class Predictor:
         waiting = []
         try:
             if detect and not callable(self.detector): self.detector = get_detector(self.detector)
-            for source, read in _ahead(items, lambda *o: self._read(*o, detect, bgr, keep)):
+            for source, read in _ahead(items, lambda *o: self._read(*o, detect, bgr, keep), self.bs - 1):
                 waiting.append(read)
                 faces = sum(len(crops) for _, _, crops in waiting)
                 pixels = sum(math.prod(p.size) for p, _, _ in waiting if p.image) # kept images are large
@@ -209,12 +210,12 @@ class Predictor:
             for box, angle in places:
                 fused, each = next(rows)
                 by_branch = {k: named(o) for k, o in zip(self.branch_names, each, strict=True)} if branches else None
-                p.append(Face(box, self.classes[fused.argmax()], named(fused), by_branch, p.source, p.time, angle))
+                p.append(Face(box, self.classes[fused.argmax()], named(fused), by_branch, p.source, p.time, angle=angle))
             yield p
 
 # %% ../../nbs/predict/04_predictor.ipynb #2411b5b5
 TABLES = (".csv", ".json", ".parquet") # formats of results
-COLUMNS = ("source", "time", "person", "left", "top", "right", "bottom", "label", "note") # then one per class
+COLUMNS = ("source", "time", "person", "left", "top", "right", "bottom", "angle", "label", "note") # then one per class
 
 def utf8(source:str|None # file name, which may hold any bytes
         )->str|None: # what can be written anywhere
@@ -231,7 +232,7 @@ def _rows(o): # of a record: one per face; without a face one with the reason
     if not o["faces"]: yield where
     for f in o["faces"]:
         by_branch = {f"branch.{b}.{c}": v for b, each in f.get("branches", {}).items() for c, v in each.items()}
-        yield where | dict(person=f.get("person"), label=f["label"]) | dict(zip(COLUMNS[3:7], f["box"], strict=True)) | f["probabilities"] | by_branch
+        yield where | dict(person=f.get("person"), angle=f["angle"], label=f["label"]) | dict(zip(COLUMNS[3:7], f["box"], strict=True)) | f["probabilities"] | by_branch
 
 def _csv(rows, columns): # text
     csv.writer(out := io.StringIO(), lineterminator="\n").writerows([f"{v:.6f}" if isinstance(v := o.get(k), float) else v for k in columns] for o in rows)
