@@ -7,7 +7,7 @@ __all__ = ['VOTES', 'PROTOCOLS', 'USAGES', 'FOLDERS', 'PIXELS', 'vote_labels', '
            'synthetic_likeness', 'ferplus_table', 'ferplus_block', 'ferplus_dls']
 
 # %% ../../nbs/data/04_ferplus.ipynb #6aa2cb13
-import csv, io, os
+import csv, io
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastai.data.core import DataLoaders
@@ -46,10 +46,8 @@ _splits = SPLIT_OF | {o.lower(): split for o,split in (USAGES | FOLDERS).items()
 PIXELS = ("fer2013.csv", "icml_face_data.csv") # names of the table of pixels
 
 def place_of(root:Path, *names)->str: # the first of these files or folders, relative to the data folder; "" where there is none
-    "Look in the folder itself, then in data/, as the official clone has it, then in the other folders."
-    inner = folders_in(root)
-    below = ["", *(o for o in inner if o == "data"), *(o for o in inner if o != "data" and o not in FOLDERS)]
-    return next((os.path.join(o, name).replace(os.sep, "/") for o in below for name in names if (Path(root)/o/name).exists()), "")
+    "Look in the folder itself, then in data/, where the official clone has its images."
+    return next((o + name for o in ("", "data/") for name in names if (Path(root)/(o + name)).exists()), "")
 
 def ferplus_layout(root:str|Path, # data folder
                    labels:str="fer2013new.csv" # wanted label file: "fer2013new.csv" or "label.csv"

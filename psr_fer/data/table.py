@@ -131,13 +131,13 @@ def open_face(root:str|Path, # data folder; "" for paths that are not relative t
                       "or leave bad files out with --skip-bad (skip_bad=True).") from e
 
 # %% ../../nbs/data/00_table.ipynb #9c4c8cc3
-_ends = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"} # how a file of this format ends
+_END = b"IEND\xaeB`\x82" # of a PNG
 
 def look(root:str|Path, # data folder
          path:str, # image relative to `root`
          box:tuple|None=None # face box, or None
         )->tuple|str: # (width, height, is_grey), or a str with what is wrong
-    "Size of a face without decoding it, or the reason why it cannot be used."
+    "Size of a face, or the reason why it cannot be used."
     file, _, row = str(path).partition("::")
     full = Path(root)/file
     if os.path.isabs(file) or os.path.normpath(file).startswith(".."): return "leads out of the data folder; paths must stay inside it"
@@ -145,18 +145,13 @@ def look(root:str|Path, # data folder
     if row:
         try: return (*_pixel_face(full, int(row)).size, True)
         except (OSError, ValueError) as e: return f"has a bad pixel row ({e})"
-    try:
-        with open_lazily(full) as im:
-            (w, h), kind, grey = im.size, im.format, is_grey(im.mode)
-            if im.getexif().get(274, 1) > 4: w, h = h, w # it is stored on its side
+    try: # decoded, since what breaks here would break a training
+        with open_lazily(full) as im: kind, grey = im.format, is_grey(im.mode)
+        w, h = open_image(full).size
+        if kind == "PNG" and _END not in full.read_bytes(): raise OSError("truncated") # which Pillow forgives
     except Exception as e: # Pillow raises many kinds for broken files
-        return f"is not an image that can be read ({why_unreadable(e, full)})"
-    with open(full, "rb") as f:
-        f.seek(max(-64, -full.stat().st_size), 2)
-        whole = kind in _ends and _ends[kind] in f.read()
-    if not whole: # or something follows the image, or its kind has no end that could be seen
-        try: open_image(full if kind != "PNG" or _ends[kind] in full.read_bytes() else b"")
-        except OSError as e: return "ends in the middle (cut off while copying?)" if kind in _ends else f"is not an image that can be read ({str(e.__cause__ or e)})"
+        why = str(why_unreadable(e.__cause__ or e, full))
+        return "ends in the middle (cut off while copying?)" if "truncated" in why else f"is not an image that can be read ({why})"
     if _whole(box): return w, h, grey
     l,t,r,b = (int(o) for o in box)
     left, top, right, bottom = _inside(box, (w, h))

@@ -159,6 +159,8 @@ def _animated(what): # path or image
         return getattr(im, "is_animated", False) and im.format != "MPO" # which holds the same view twice
     return False
 
+_BYTES = bytes, bytearray, memoryview, array
+
 def open_image(what:object, # path, URL, bytes, open file, PIL image, array (H,W[,C]) or tensor (C,H,W), uint8 or float in [0,1]
                bgr:bool=False, # channel order of arrays and tensors is OpenCV's
                allow_urls:bool=False # permission to fetch URLs
@@ -232,8 +234,6 @@ def read_video(path:str|Path, # file, "webcam", or number of a camera as text
     finally: video.release()
 
 # %% ../../nbs/predict/00_images.ipynb #19fbfe00
-_BYTES = bytes, bytearray, memoryview, array
-
 def unpacked(images:object)->object: return images.tolist() if isinstance(images, np.ndarray) and images.dtype.kind in "OU" else images # an array of paths
 
 def several(images:object, video:bool=False)->bool: # does what `sources` takes stand for several images? TypeError for what has no order
