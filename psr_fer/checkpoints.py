@@ -22,7 +22,9 @@ if TYPE_CHECKING: from torch import nn
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADVICE = "the disk is full; free some space and give the same command again (without --fresh), it resumes from the last checkpoint"
 
-def part_of(path:Path)->Path: # hidden file next to `path`, which becomes `path` when it is whole; a name has at most 255 bytes
+def part_of(path:Path # file to write
+           )->Path: # hidden file next to it, with a name of at most 255 bytes
+    "Where a file is written before it gets its name."
     short = os.fsencode(path.name) if len(os.fsencode(path.name)) < 230 else b"%08x" % zlib.crc32(os.fsencode(path.name))
     return path.with_name(f".{os.fsdecode(short)}.{os.getpid()}")
 

@@ -87,6 +87,7 @@ def test_caution_names_classes_that_are_rarely_found(models, monkeypatch): # rec
     assert A.caution(models["PSR"], "fear") == "No test face shows fear: it is not known how often these weights find it."
 
 
+@pytest.mark.slow
 def test_inside_steps_of_psr_and_baseline(models, face):
     crops = A.predict_upload(models, face, crop=True).crops[0]
     steps = A.inside(models["PSR"], crops["PSR"])
@@ -234,6 +235,7 @@ def test_page_shows_boxes_bars_curve_and_cards(page, images):
     assert not page.locator("#which").is_visible() and overflow(page) <= 0
 
 
+@pytest.mark.slow
 def test_page_chooses_between_faces(page, images):
     give(page, images/"two.png", "2 faces found")
     page.locator("#inside .cards li").nth(4).wait_for()
@@ -255,6 +257,7 @@ def test_page_chooses_between_faces(page, images):
     assert not page.get_by_text("Error", exact=True).is_visible()
 
 
+@pytest.mark.slow
 def test_page_slider_changes_the_small_face_alone(page, images):
     give(page, images/"one.jpg", "1 face found")
     page.locator("#inside .cards li").nth(4).wait_for()
@@ -268,6 +271,7 @@ def test_page_slider_changes_the_small_face_alone(page, images):
     assert page.evaluate("[document.querySelector('#shown ol').mark, document.querySelector('#inside ol').mark]") == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 390])
 def test_page_slider_with_baseline_shows_both(browser, compared, images, width):
     context = browser.new_context(viewport=dict(width=width, height=900))
@@ -292,6 +296,7 @@ def test_page_slider_with_baseline_shows_both(browser, compared, images, width):
     context.close()
 
 
+@pytest.mark.slow
 def test_page_no_face_and_checkbox(page, images):
     give(page, images/"none.png", "No face found")
     assert page.locator("#marked img").is_visible() and not page.locator("#results").is_visible()
@@ -306,6 +311,7 @@ def test_page_no_face_and_checkbox(page, images):
     page.get_by_label("the image is one face").uncheck()
 
 
+@pytest.mark.slow
 def test_page_bad_files_get_a_message(page, images, tmp_path):
     for name,says in bad_files(tmp_path).items():
         if name != "empty.png":
@@ -321,6 +327,7 @@ def test_page_bad_files_get_a_message(page, images, tmp_path):
     give(page, images/"one.jpg", "1 face found")
 
 
+@pytest.mark.slow
 def test_page_on_a_phone_in_the_dark(browser, server, images):
     context = browser.new_context(viewport=dict(width=390, height=844), color_scheme="dark", has_touch=True, is_mobile=True)
     context.set_default_timeout(1000*PATIENCE)
@@ -337,6 +344,7 @@ def test_page_on_a_phone_in_the_dark(browser, server, images):
     context.close()
 
 
+@pytest.mark.slow
 def test_page_camera(page): # Chromium's own test pattern, mostly without a face
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
@@ -346,11 +354,13 @@ def test_page_camera(page): # Chromium's own test pattern, mostly without a face
     assert page.locator("#marked img").is_visible()
 
 
+@pytest.mark.slow
 def test_page_makes_no_request_elsewhere(server):
     assert len(ASKED) > 20
     assert not [o for o in ASKED if not o.startswith((server.url, "data:", "blob:"))]
 
 
+@pytest.mark.slow
 def test_page_end_removes_uploads(server): # the last one: it ends the server
     left = [o for o in server.temp.rglob("*") if o.is_file()]
     assert any(o.suffix in (".jpg", ".png") for o in left) # there was something to remove
@@ -359,6 +369,7 @@ def test_page_end_removes_uploads(server): # the last one: it ends the server
     assert not list(server.temp.glob("psr_fer-app-*"))
 
 
+@pytest.mark.slow
 def test_run_app_taken_port(monkeypatch, tmp_path):
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")
     monkeypatch.setattr(A.tempfile, "tempdir", str(tmp_path))
@@ -373,12 +384,13 @@ def test_run_app_taken_port(monkeypatch, tmp_path):
     assert A.port_problem(port) == "" and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_run_app_port_taken_meanwhile(models, monkeypatch, tmp_path):
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")
     monkeypatch.setattr(A.tempfile, "tempdir", str(tmp_path))
     for o in (*A.OFFLINE, "GRADIO_TEMP_DIR"): monkeypatch.setenv(o, os.environ.get(o, "")) # put back afterwards
     with socket.socket() as s:
-        def load(weights): # somebody is quicker
+        def load(weights, detector): # somebody is quicker
             if s.getsockname()[1] == 0: s.bind(("127.0.0.1", port)); s.listen()
             return models["PSR"]
         with socket.socket() as o:

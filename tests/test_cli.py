@@ -135,6 +135,7 @@ def test_generate_makes_a_data_set_once_and_draw_is_its_old_name(psr_fer, tmp_pa
     assert code == 2 and "holds another set of faces" in err and (tmp_path/"made"/"faces.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_skip_bad(psr_fer, faces, tmp_path):
     shutil.copytree(faces, tmp_path/"faces")
     bad = ferplus_table(faces, "label.csv", check_files=False)["path"][0]

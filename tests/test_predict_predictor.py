@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -383,10 +384,10 @@ def test_predict_paths_camera(predictor, monkeypatch, face, tmp_path, capfd):
 
 def test_predict_paths_ctrl_c_keeps_what_was_read(run, face, tmp_path):
     for i in range(10): face.save(tmp_path/f"{i}.png")
-    seen = []
-    def detector(a):
-        seen.append(1)
-        if len(seen) == 3: os.kill(os.getpid(), signal.SIGINT)
+    seen = itertools.count(1)
+    def detector(a): # in threads
+        if next(seen) == 3: os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(.05)
         return [(0, 0, 96, 96)]
     handler = signal.getsignal(signal.SIGINT)
     s = predict_paths(tmp_path, Predictor(run, detector, device="cpu", bs=64), out=tmp_path/"r.csv", say=lambda o: None, progress=False)

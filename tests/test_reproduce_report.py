@@ -73,6 +73,7 @@ def test_page_is_valid_and_needs_nothing_else(which, request):
     for alt, data in images: assert len(alt) > 3 and min(Image.open(io.BytesIO(base64.b64decode(data))).size) > 50
 
 
+@pytest.mark.slow
 def test_report_has_every_part(one, both, local):
     wanted = ["Test split", "Recall per class, %", "Confusion", "Calibration", "Learning curves", f"Branches of {AWKWARD}, %", f"How {AWKWARD} was trained"]
     assert set(wanted) == set(headings(one)) and set(headings(both)) == {*wanted, "Face by face", "How plain was trained"}
@@ -112,6 +113,7 @@ def test_report_long_names_get_numbers_in_figures(runs, tmp_path):
     assert [o["in figures"] for o in table(text, "Test split").values()] == ["run 1", "run 2"]
 
 
+@pytest.mark.slow
 def test_report_runs_of_one_name_are_told_apart(runs, tmp_path):
     for o in ("a", "b"): shutil.copytree(runs[1], tmp_path/o/"run")
     assert set(table(report([tmp_path/"a"/"run", tmp_path/"b"/"run"], tmp_path/"x.html").read_text(encoding="utf-8"), "Test split")) == {"a/run", "b/run"}

@@ -288,6 +288,7 @@ def test_ray_gives_records_and_names_what_failed(faces, tmp_path):
     assert len(read_results(tmp_path/"results")) == 2
 
 
+@pytest.mark.slow
 def test_tables_2_and_3_on_the_real_data(ferplus_root, tmp_path):
     said = []
     reproduce(["table2", "table3"], ferplus_root, results=tmp_path, say=said.append)

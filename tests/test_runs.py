@@ -38,6 +38,7 @@ def test_what_a_run_leaves(finished):
     assert not [o for o in out.iterdir() if o.name.startswith(".")]  # nothing half-done left
 
 
+@pytest.mark.slow
 def test_same_numbers_from_the_saved_weights(finished, faces):
     out, m = finished
     got = evaluate_run(out, faces, tta=2, say=lambda o: None)

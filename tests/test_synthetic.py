@@ -41,6 +41,7 @@ def test_other_seed_other_faces():
     assert S.face_row(5, seed=0) != S.face_row(5, seed=1)
 
 
+@pytest.mark.slow
 def test_a_larger_set_begins_with_the_same_faces(made, tmp_path):
     root, table = made
     few = S.synthetic_faces(tmp_path/"few", n=10, seed=3, n_workers=0)

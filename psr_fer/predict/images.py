@@ -136,7 +136,10 @@ def _fetch(url): # open file with an image of the web
 
 _PLUGINS = dict.fromkeys((".heic", ".heif", ".hif"), "pillow_heif.HeifImagePlugin") | {".jxl": "pillow_jxl"} # of Pillow
 
-def why_unreadable(error:Exception, what:object)->str: # Pillow's messages name objects in memory and attacks
+def why_unreadable(error:Exception, # what Pillow raised; its messages name objects in memory and attacks
+                   what:object # path or open file
+                  )->str: # reason for people
+    "Why an image cannot be read."
     most = 2*(Image.MAX_IMAGE_PIXELS or 0)//10**6
     if isinstance(error, Image.DecompressionBombError): return f"more than {most} million pixels; make it smaller first"
     if isinstance(what, io.TextIOBase): return "it was opened as text; open it with mode 'rb'"
@@ -146,12 +149,17 @@ def why_unreadable(error:Exception, what:object)->str: # Pillow's messages name 
     if suffix in _PLUGINS or re.match(_HEIF, head, re.S): return "JPEG XL needs pip install pillow-jxl-plugin" if suffix == ".jxl" else "HEIC needs pip install pillow-heif"
     return "of no kind that Pillow knows, or its beginning is broken" if head or is_file and os.path.getsize(what) else "it is empty"
 
-def open_lazily(file:object)->Image.Image: # path or open file; nothing is decoded yet
+def open_lazily(file:object # path or open file
+               )->Image.Image: # nothing is decoded yet
+    "Open an image with Pillow and its plug-ins."
     if isinstance(file, (str, Path)) and (suffix := _suffix(file)) in _PLUGINS:
         with suppress(ImportError): __import__(_PLUGINS[suffix]) # registers itself
     return Image.open(file)
 
-def is_grey(mode:str)->bool: return mode in (*_GREY, "La") or mode[0] in "IF" # does `open_image` make grey of this mode of Pillow?
+def is_grey(mode:str # of Pillow
+           )->bool: # True if `open_image` makes grey of it
+    "Grey modes."
+    return mode in (*_GREY, "La") or mode[0] in "IF"
 
 def _animated(what): # path or image
     with suppress(Exception): # what is broken is reported when it is opened
