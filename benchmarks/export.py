@@ -2,7 +2,7 @@
 
 All are timed in turns, so that a busy moment of the machine hits all alike; onnxruntime gets as many threads as PyTorch. "PyTorch, branch
 by branch" computes a pyramid as the authors do, one branch after the other; "PyTorch" is the model as it was trained, both in float32;
-"PyTorch, folded" has its batch normalisation folded, as the exported files have. `--methods` compares ways to calibrate int8 instead.
+"PyTorch, folded" has its batch normalisation folded, as the exported files have.
 """
 import argparse
 import sys
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from psr_fer.checkpoints import checkpoint_files, load_model
-from psr_fer.export import METHODS, ExportModel, dataset_faces, export_model, quantize, runner
+from psr_fer.export import ExportModel, dataset_faces, export_model, quantize, runner
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from model import Plain, machine  # noqa: E402 - benchmarks/model.py
@@ -71,20 +71,6 @@ def compare_run(run, data, folder, n=320, **kwargs): # the table of the docstrin
     return compare(files, *dataset_faces(about, data, "test"), **kwargs)
 
 
-def compare_methods(run, data, folder, n=320): # ways to calibrate, on validation faces that the calibration has not seen
-    file, (x, y) = export_model(run, Path(folder)/"export.onnx"), dataset_faces(load_model(run)[1], data, "valid", None)
-    order = np.random.default_rng(0).permutation(len(x))
-    if len(x) <= n: raise SystemExit(f"{len(x)} validation faces are too few: {n} calibrate, the others evaluate; give a smaller --n.")
-    seen, rest, y = x[order[:n]], x[order[n:]], y[order[n:]]
-    want = run_all(runner(file), rest)
-    rows = {"float": {"WA, %": accuracy(want, y)[0]}}
-    for k in METHODS:
-        got = run_all(runner(quantize(file, seen, Path(folder)/f"{k}.onnx", k)), rest)
-        change = np.abs(got - want).mean()
-        rows[k] = {"WA, %": accuracy(got, y)[0], "same label, %": accuracy(got, want.argmax(1))[0], "mean change": change}
-    return pd.DataFrame(rows).T
-
-
 def main(args=None):
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("run", help="run folder, checkpoint, or default")
@@ -92,10 +78,9 @@ def main(args=None):
     p.add_argument("--out", type=Path, help="CSV file for the table")
     p.add_argument("--n", type=int, default=320, help="validation faces that calibrate")
     p.add_argument("--seconds", type=float, default=1., help="measuring time of each line")
-    p.add_argument("--methods", action="store_true", help="compare ways to calibrate int8 instead")
     a = p.parse_args(args)
     with tempfile.TemporaryDirectory() as d:
-        table = compare_methods(a.run, a.data, d, a.n) if a.methods else compare_run(a.run, a.data, d, a.n, seconds=a.seconds)
+        table = compare_run(a.run, a.data, d, a.n, seconds=a.seconds)
     print(table.round(3).to_string())
     if a.out: table.rename_axis("variant").reset_index().assign(run=a.run, machine=machine(torch.device("cpu"))).to_csv(a.out, index=False)
 
