@@ -355,6 +355,27 @@ def test_page_camera(page): # Chromium's own test pattern, mostly without a face
 
 
 @pytest.mark.slow
+def test_page_video_gets_a_curve(page, tmp_path):
+    from psr_fer.predict import VideoWriter
+    film = VideoWriter(tmp_path/"film.mp4")
+    for t in range(40):
+        im = Image.new("RGB", (400, 300), "#b8c4c8")
+        im.paste(draw_face("happiness" if t < 20 else "surprise", size=160, seed=1, yaw=0, rotation=0), (60 + t, 70))
+        film.add(im, t/10)
+    film.close()
+    page.locator("#video button").first.click()
+    page.locator("#film input[type=file]").set_input_files(tmp_path/"film.mp4")
+    picture = page.locator("#curves img.film")
+    picture.wait_for()
+    assert picture.get_attribute("alt") == "Expressions of one person over time" and overflow(page) <= 0
+    if shots := os.environ.get("PSR_SCREENSHOTS"): page.screenshot(path=f"{shots}/video.png", full_page=True)
+    (tmp_path/"text.mp4").write_text("no film")
+    page.locator("#film").get_by_label(re.compile("Clear|Remove")).first.click()
+    page.locator("#film input[type=file]").set_input_files(tmp_path/"text.mp4")
+    page.locator("#curves .wrong", has_text="cannot be read as a video").wait_for()
+
+
+@pytest.mark.slow
 def test_page_makes_no_request_elsewhere(server):
     assert len(ASKED) > 20
     assert not [o for o in ASKED if not o.startswith((server.url, "data:", "blob:"))]

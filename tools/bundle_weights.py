@@ -19,6 +19,7 @@ import torch
 from psr_fer.calibration import ENOUGH, ece_beside, fit_temperature
 from psr_fer.checkpoints import atomic_write, load_model, save_model
 from psr_fer.data.loaders import dls_from_table
+from psr_fer.emotions import TABLE3
 from psr_fer.export import export_model
 from psr_fer.interpret import REDUCED_SIZES, accuracy_by_reduced_size
 from psr_fer.learner import fuse_scores, tta_scores
@@ -79,10 +80,12 @@ def make_card(model:torch.nn.Module, about:dict, data:str|Path, sizes:Sequence=R
     logp, y, _ = evaluate(dls.valid)
     t = float(fit_temperature(logp, y)) if len(y) >= ENOUGH else 1.
     logp, y, test = evaluate(dls[2])
+    n = TABLE3.get((dataset, "train"))
+    balanced = n and kept(judge((logp - torch.tensor([n[k] for k in classes]).log()).log_softmax(-1), y, classes)) # as Predictor(prior="balanced")
     before, after = ece_beside(logp, y, t)
     small = accuracy_by_reduced_size({"model": model}, dls[2], sizes)["model"]
     return dict(data=table.layout, protocol=about.get("protocol"), dataset=dataset, recipe=about["recipe"], seed=about["seed"],
-                test=kept(test), test_8_views=kept(evaluate(dls[2], "paper", 8)[2]),
+                test=kept(test), test_balanced=balanced, test_8_views=kept(evaluate(dls[2], "paper", 8)[2]),
                 accuracy_at={str(int(s)): float(small.loc[s]) for s in sizes},
                 ece=dict(before=before, after=after, bins=15, split="test", temperature_from="valid"),
                 intended_use=INTENDED.format(classes=", ".join(classes)),
@@ -111,7 +114,8 @@ def card_markdown(card:dict)->str: # `card` in the description of bundled weight
         f"- Initial weights: {card['weights_at_start']}",
         f"- Made by: `{card['command']}`, then `tools/bundle_weights.py`{mixed}",
         f"- Licence: {card['licence']}", "",
-        *table(["Test split", "WA", "UA", "macro-F1"], [["without TTA", *scores(test)], ["TTA, 8 crops", *scores(card["test_8_views"])]]),
+        *table(["Test split", "WA", "UA", "macro-F1"], [["without TTA", *scores(test)], ["TTA, 8 crops", *scores(card["test_8_views"])],
+               *([['without TTA, `--prior balanced`', *scores(card["test_balanced"])]] if card.get("test_balanced") else [])]),
         *table(["Class", "Recall"], [[k, percent(o)] for k,o in test["recall"].items()]),
         *table(["Faces reduced to", "WA"], [[f"{k} px", percent(o)] for k,o in card["accuracy_at"].items()]),
         f"Expected calibration error (15 bins, test): {ece['before']:.3f} before, {ece['after']:.3f} after the temperature that was "
@@ -129,7 +133,10 @@ def bundle(run:str|Path, data:str|Path, out:str|Path, mix:str|Path|None=None, sh
         known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else before.get("card", {})
         model = interpolate(first, last, share)
         mixed = dict(mix=dict(start=before.get("recipe"), command=known.get("command"), share=share, chosen_on="valid"))
-    metrics = json.loads((Path(run)/"metrics.json").read_text(encoding="utf-8"))
+    record, card = Path(run)/"metrics.json", about.get("card") or {}
+    if record.is_file(): metrics = json.loads(record.read_text(encoding="utf-8"))
+    else: # bundled weights: they are measured again, where they come from is known
+        metrics, mixed = dict(command=card["command"], weights=card["weights_at_start"], minutes=card["minutes"], device=card["device"]), {k: card[k] for k in ("mix",) if k in card}
     described = {k: about[k] for k in DESCRIBED if k in about}
     with tempfile.TemporaryDirectory() as tmp: # float16 as it comes back from a file
         stored = Path(tmp)/"stored.safetensors"

@@ -4,7 +4,7 @@ Functions that know nothing of a browser come first; `make_app` and `run_app` ne
 """
 import base64, io, math, os, shutil, signal, socket, tempfile, threading
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -13,11 +13,11 @@ from PIL import Image
 from ..checkpoints import DEFAULT
 from ..data.synthetic import draw_face
 from ..emotions import IMAGENET_STATS, class_color
-from ..predict import Predictor, open_image, percent
+from ..predict import Predictor, Timeline, Tracker, open_image, percent, plot_timeline
 
 __all__ = ["make_app", "run_app"]
 
-MAX_PIXELS, MAX_BYTES = 40_000_000, 15*2**20 # of an upload
+MAX_PIXELS, MAX_BYTES, MAX_VIDEO = 40_000_000, 15*2**20, 500*2**20 # of an image, of a video
 SIZES = (8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224) # pixels, of the curve
 LIMITS = ("An expression is not a feeling: the label is what people would say they see in the image.",
           "Not for decisions about people, and not for medical use.") # where the weights' card has none
@@ -237,9 +237,25 @@ def cards(steps:list)->str: # HTML of `inside`, the branches in a row of their o
     rows = [[o for o in steps if o["title"].startswith("Branch ") == b] for b in (False, True)]
     return "".join(f'<ol class="cards">{"".join(map(card, o))}</ol>' for o in rows if o)
 
+# ---- videos
+def video_curves(predictor:Predictor, path:str|Path|None, every:int=5)->Iterator[str]: # HTML: how far it is, at the end a curve per person
+    if path is None: return (yield "")
+    from ..figures import save
+    track, line = Tracker(smooth=1), Timeline()
+    for n, p in enumerate(predictor.stream(str(path), every=every, video=True, keep=True)):
+        if p.error: return (yield message(p.error, True))
+        line.add(track(list(p), p.time), p.time, p.image)
+        if n % 20 == 0: yield message(f"{p.time:.0f} seconds of the video read, {len(line.people)} {'person' if len(line.people) == 1 else 'people'} so far.")
+    if not line.people: return (yield message("No face found in any frame.", True))
+    save(plot_timeline(line, Path(path).name), picture := io.BytesIO())
+    who = "one person" if len(line.people) == 1 else f"{len(line.people)} people"
+    yield (f'<img class="film" src="{data_url(Image.open(picture))}" alt="Expressions of {who} over time"><p class="note">Every {every}th frame, averaged over a second. '
+           "The height of a colour is the probability of its expression.</p>")
+
+def message(text:str, wrong:bool=False)->str: return f'<p role="status" class="{"wrong" if wrong else "well"}">{escape(text)}</p>'
+
 # ---- the page
 def handlers(gr:object, predictors:dict)->tuple: # functions of the page's events
-    def message(text, wrong=False): return f'<p role="status" class="{"wrong" if wrong else "well"}">{escape(text)}</p>'
     def shown(o, px): return annotated_image(o), verdict(first(predictors), o), smaller(predictors, o, px)
     def clear(say="", marked=EMPTY, upload=None, given=None): # -> as `show`
         return given, upload, say, marked, gr.update(choices=[], value=None, visible=False), gr.update(visible=False), "", "", ""
@@ -296,6 +312,10 @@ def make_app(predictors:dict # name -> Predictor; the first one detects and pred
             with gr.Column(elem_classes="part"):
                 gr.HTML("<h2>Inside the network</h2>")
                 steps = gr.HTML(elem_id="inside")
+        with gr.Accordion("A video", open=False, elem_id="video"):
+            film = gr.File(label="Video", file_types=["video"], height=140, elem_id="film")
+            curves = gr.HTML(elem_id="curves")
+        film.change(lambda o: (yield from video_curves(first(predictors), o)), film, curves, **hidden)
         page = [given, upload, say, marked, which, results, text, small, steps]
         try_it.click(example, None, given, **hidden)
         given.clear(lambda: [gr.skip(), *clear()[1:]], None, page, **hidden) # a click on the camera clears too, perhaps after its photo
@@ -322,7 +342,7 @@ def launch(app:object, folder:Path, port:int, open_browser:bool)->None: # serve;
         finally: shutil.rmtree(folder, ignore_errors=True)
     app.close = close
     app.launch(server_name="127.0.0.1", server_port=port, inbrowser=open_browser, prevent_thread_lock=True, quiet=True, share=False,
-               max_file_size=MAX_BYTES, enable_monitoring=False, footer_links=[], css_paths=Path(__file__).with_name("style.css"),
+               max_file_size=MAX_VIDEO, enable_monitoring=False, footer_links=[], css_paths=Path(__file__).with_name("style.css"),
                theme=gr.themes.Soft(primary_hue="blue", secondary_hue="blue", **fonts))
 
 def wait(app:object)->None: # until Ctrl-C, a signal, or the end of the terminal
