@@ -1,2 +1,2 @@
-"Alias of earlier releases: the demo lives in `psr_fer.reproduce.run`."
+"Old name, kept for one release: use `psr_fer.reproduce`."
 from psr_fer.reproduce.run import run_demo  # noqa: F401

@@ -31,13 +31,14 @@ def _mean_rate(m, over): # mean of 2*hits/over over the classes for which `over`
     hits = np.diagonal(m, axis1=-2, axis2=-1)
     return np.where(over > 0, 2*hits/np.maximum(over, 1), 0).sum(-1)/(over > 0).sum(-1)
 
+_FORMULAS = dict(wa=lambda m: np.trace(m, axis1=-2, axis2=-1)/m.sum((-2, -1)), ua=lambda m: _mean_rate(m, 2*m.sum(-1)), macro_f1=lambda m: _mean_rate(m, m.sum(-1) + m.sum(-2)))
+
 def metric_of(m:np.ndarray, # (..., C,C) confusion matrices, rows are the truth
               metric:str="wa" # a key of `METRICS`
              )->np.ndarray: # (...) float64 in [0,1]
     "WA, UA or macro-F1 of confusion matrices. UA is over the classes that have faces, macro-F1 over those that have faces or predictions."
     if metric not in METRICS: raise ValueError(f"no metric {metric!r}; choose {', '.join(METRICS)}.")
-    if metric == "wa": return np.trace(m, axis1=-2, axis2=-1)/m.sum((-2, -1))
-    return _mean_rate(m, 2*m.sum(-1) if metric == "ua" else m.sum(-1) + m.sum(-2))
+    return _FORMULAS[metric](m)
 
 # %% ../nbs/core/02_metrics.ipynb #339b65bb
 class _Metric(AccumMetric): # label distributions as targets (the training split of FER+) count as their largest share

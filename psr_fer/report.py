@@ -1,2 +1,2 @@
-"Alias of earlier releases: reports live in `psr_fer.reproduce.report`."
+"Old name, kept for one release: use `psr_fer.reproduce.report`."
 from psr_fer.reproduce.report import check_page_out, page, report  # noqa: F401

@@ -98,7 +98,7 @@ class RunRecord:
             kind = (int, float) if known[k].type is float else known[k].type
             if not isinstance(v, kind) or isinstance(v, bool) and k != "dirty": raise ValueError(f"{k!r} cannot be {str(v)[:40]!r}")
         if not 0 <= d["minutes"] < 1e9: raise ValueError(f"'minutes' cannot be {d['minutes']!r}")
-        bad = [k for k in METRICS if not isinstance(v := d["test"].get(k), (int, float)) or not 0 <= v <= 1]
+        bad = [k for k in ("wa", "ua", "macro_f1") if not isinstance(v := d["test"].get(k), (int, float)) or not 0 <= v <= 1] # what every release wrote
         if bad: raise ValueError(f"'test' has no {bad[0]!r} in [0,1]")
         if "confusion" in d["test"] and np.array(d["test"]["confusion"], float).shape != (len(d["test"]["recall"]),)*2:
             raise ValueError("'confusion' is not a square of the classes")
@@ -638,7 +638,7 @@ def train_seeds(recipe:Recipe|str, # recipe, or the name of one
     "Train one recipe with several seeds."
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     records = [train_run(recipe, data, Path(out)/f"{recipe.name}__s{s}", s, say=say, **kwargs) for s in seeds]
-    values = pd.DataFrame([{k: o.test[k] for k in METRICS} for o in records])
+    values = pd.DataFrame([{k: o.test.get(k, np.nan) for k in METRICS} for o in records])
     result = {k: dict(mean=v.mean(), sd=None if len(v) < 2 else v.std(), values=v.tolist()) for k, v in values.items()}
     result = dict(recipe=recipe.name, seeds=list(seeds), **result)
     if rank_distrib(): return result

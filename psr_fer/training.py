@@ -1,3 +1,3 @@
-"Alias of earlier releases: these callbacks live in `psr_fer.callbacks`."
+"Old name, kept for one release: use `psr_fer.callbacks`."
 from psr_fer.callbacks import *  # noqa: F403
 from psr_fer.callbacks import Checkpoint as Keep, Progress as Bar, unwrap_dl as inner  # noqa: F401
