@@ -436,8 +436,10 @@ def names_of_any_bytes_and_any_length_get_results(d):
 @slow
 def signals_keep_what_was_predicted(d):
     for i in range(300): (d/"in").mkdir(exist_ok=True) or saved(FACE, d/"in"/f"{i:03}.png")
-    code = """import sys, time
-from psr_fer.predict import images, predictor
+    code = """import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler) # which shells and nohup set to be ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from psr_fer.predict import predictor
 real = predictor.open_image
 def slowly(*a, **k):
     time.sleep(.05)
