@@ -135,8 +135,8 @@ def _check_about(about, file): # ValueError where `file` is no description that 
         temperature=number(about.get("temperature") or 1, 1e-3), margin=number(about.get("margin", 0), -.9),
         **{k: isinstance(v := about.get(k, [1]*3), list) and len(v) == 3 and all(number(o, low) for o in v) for k,low in dict(mean=-1e4, std=1e-6).items()})
     if wrong := [k for k,ok in valid.items() if not ok]: raise ValueError(f"{file} is damaged: {', '.join(wrong)} cannot be used; copy it again.")
-    if names and config.get("n_classes", len(names)) != len(names):
-        raise ValueError(f"{file} is damaged: it names {len(names)} classes, but the model has {config['n_classes']}; copy it again.")
+    if names is not None and (n := config.get("n_classes", 8)) != len(names):
+        raise ValueError(f"{file} is damaged: it names {len(names)} classes, but the model has {n}; copy it again.")
 
 def _sizes(o): # whole numbers in a configuration
     if isinstance(o, dict): o = list(o.values())

@@ -177,7 +177,7 @@ def test_checkpoint_damaged(o):
     weights, about = checkpoint()
     weights, about = bytearray(weights), json.loads(about)
     for at, value in changes: weights[at] = value # the header
-    for key, value in lies: (about["config"] if key in about["config"] and isinstance(about["config"], dict) else about).update({key: value})
+    for key, value in lies: (about["config"] if isinstance(about["config"], dict) and key in about["config"] else about).update({key: value})
     with Folder() as d:
         (d/"a.safetensors").write_bytes(bytes(weights[:cut]))
         (d/"a.json").write_text(json.dumps(about))
