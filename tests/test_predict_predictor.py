@@ -321,8 +321,8 @@ def test_predict_without_opencv(run, face, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     p = Predictor(run, device="cpu")
     assert len(p.predict(face, detect=False)) == 1
-    assert len(p.predict([face])) == 1 # CenterFace does without
-    with pytest.raises(ImportError, match=r"pip install 'psr_fer\[predict\]'"): Predictor(run, "haar", device="cpu").predict([face])
+    assert len(p.predict([face])) == 1 and p.detector_name == "centerface" # needs none
+    with pytest.raises(ImportError, match=r"pip install 'psr_fer\[predict\]'"): Predictor(run, "haar", "cpu").predict([face])
     monkeypatch.setattr(predictor_module, "find_spec", lambda o: None)
     with pytest.raises(ImportError, match="write .csv or .json"): P.check_out("a.parquet")
 

@@ -122,6 +122,7 @@ class CenterFace:
     def __call__(self, image:np.ndarray # (H,W,3) RGB or (H,W) grey, uint8
                 )->list: # of `Detection`, best first
         "Faces with score and landmarks."
+        if np.ptp(image) < 8: return [] # one colour: another look would show no more
         im = Image.fromarray(image).convert("RGB")
         found, scale = self._search(im, self.pixels), self._scale(im.size, self.pixels)
         if not found or min(box[3] - box[1] for box, *_ in found)*scale < self.tiny: found = merge_boxes(found + self._search(im, 3*self.pixels))
