@@ -163,8 +163,9 @@ def sheet(path, names, columns=3): # scenes of synthetic faces with the boxes of
             im, _, _ = make_scene(np.random.default_rng(i), faces, scene)
             pen = ImageDraw.Draw(im)
             for box, angle in find_faces(detect, np.asarray(im), .05):
-                pen.polygon(turned_corners(box, angle), outline=("#ffe14d", "#ff4d4d")[j % 2], width=2)
-            pen.text((6, 4), f"{name}: {scene}", fill="white", stroke_width=2, stroke_fill="black")
+                pen.polygon(turned_corners(box, angle), outline=("#ffe14d", "#ff4d4d")[j % 2], width=3)
+            what = ", ".join(f"{k} {v}" for k, v in vars(scene).items() if v != getattr(Scene, k))
+            pen.text((6, 4), f"{name}: {what}", fill="white", stroke_width=2, stroke_fill="black", font_size=18)
             out.paste(im, (640*(i % columns), 480*(len(names)*(i//columns) + j)))
     out.save(path)
 
