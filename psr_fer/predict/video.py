@@ -28,7 +28,7 @@ def closeness(a:tuple, # (left, top, right, bottom), pixels
     if shared := overlap(a, b): return 1 + shared/(overlap(a, a) + overlap(b, b) - shared)
     (w, h), (w2, h2) = ((o[2] - o[0], o[3] - o[1]) for o in (a, b))
     if not .5 < w/w2 < 2: return 0.
-    return max(0., 1 - hypot(a[0] + a[2] - b[0] - b[2], a[1] + a[3] - b[1] - b[3])/(w + w2))
+    return max(0., 1 - hypot(a[0] + a[2] - b[0] - b[2], a[1] + a[3] - b[1] - b[3])/(2*(w + w2)))
 
 # %% ../../nbs/predict/05_video.ipynb #64fbca0e
 class Tracker:
@@ -113,7 +113,7 @@ def plot_timeline(timeline:Timeline, # collected frames
             bridged = np.isnan(p[:, 0]) # a frame may be missing between two steps of a video that is read in steps
             if (~bridged).sum() > 1: times, p = _bridged(times, p, timeline.step)
             ax.stackplot(times, np.nan_to_num(p).T, colors=[class_color(o) for o in timeline.classes], labels=timeline.classes, lw=0, step=None)
-            ax.set(ylim=(0, 1), yticks=[], xlim=(start*timeline.step, (end + 1)*timeline.step))
+            ax.set(ylim=(0, 1), yticks=(0, 1), yticklabels=("0", "100%"), xlim=(start*timeline.step, (end + 1)*timeline.step))
             ax.set_ylabel(f"person {k}", rotation=0, ha="right", va="center")
             ax.grid(False)
             if k in timeline.faces:
