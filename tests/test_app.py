@@ -394,7 +394,7 @@ def test_page_end_removes_uploads(server): # the last one: it ends the server
 def test_run_app_taken_port(monkeypatch, tmp_path):
     pytest.importorskip("gradio", reason="gradio is not installed: pip install 'psr_fer[app]'")
     monkeypatch.setattr(A.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(A, "Predictor", lambda weights: pytest.fail("it loads weights before it says so"))
+    monkeypatch.setattr(A, "Predictor", lambda *_: pytest.fail("it loads weights before it says so"))
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         s.listen()
@@ -432,7 +432,7 @@ def test_run_app_compares_bundled_weights(monkeypatch, tmp_path, weights, bundle
     (tmp_path/"half"/"baseline.safetensors").write_bytes(b"")
     assert A.bundled_baseline(tmp_path/"half") is None # without its description
     monkeypatch.setattr(A, "bundled_baseline", partial(A.bundled_baseline, tmp_path))
-    monkeypatch.setattr(A, "Predictor", lambda o: o)
+    monkeypatch.setattr(A, "Predictor", lambda o, detector="auto": o)
     for o in (*A.OFFLINE, "GRADIO_TEMP_DIR"): monkeypatch.setenv(o, os.environ.get(o, "")) # put back afterwards
     made = []
     def make(predictors): made.append(predictors); raise KeyError("enough") # the page itself is not needed
