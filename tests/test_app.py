@@ -319,8 +319,7 @@ def test_page_bad_files_get_a_message(page, images, tmp_path):
             assert not page.locator("#results").is_visible()
             page.locator("#given img").wait_for(state="detached") # the bad file is taken away
     (tmp_path/"heavy.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(A.MAX_BYTES + 2**20))
-    page.locator("#given input[type=file]").set_input_files(tmp_path/"heavy.png")
-    page.get_by_text("maximum allowed size of 15").first.wait_for()
+    give(page, tmp_path/"heavy.png", "has 16 MB; give an image of up to 15 MB")
     (tmp_path/"notes.txt").write_text("no image")
     page.locator("#given input[type=file]").set_input_files(tmp_path/"notes.txt")
     page.get_by_text("Invalid file type").first.wait_for()

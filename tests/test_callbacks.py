@@ -316,6 +316,8 @@ def test_evaluating_a_broken_checkpoint(plain, tmp_path):
     shutil.copy(plain[0]/"model.safetensors", tmp_path/"model.safetensors")
     about = json.loads((tmp_path/"model.json").read_text())
     (tmp_path/"model.json").write_text(json.dumps(dict(about, config=dict(about["config"], n_classes=3))))
+    with pytest.raises(ValueError, match="it names 8 classes, but the model has 3"): load_model(tmp_path)
+    (tmp_path/"model.json").write_text(json.dumps(dict(about, config=dict(about["config"], n_classes=3), classes=about["classes"][:3])))
     with pytest.raises(ValueError, match="does not fit its description"): load_model(tmp_path)
     (tmp_path/"model.json").write_text(json.dumps(dict(about, format=9, version="9.0")))
     with pytest.raises(ValueError, match="has format 9, made by psr_fer 9.0"): load_model(tmp_path)

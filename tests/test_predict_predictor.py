@@ -383,6 +383,7 @@ def test_predict_paths_camera(predictor, monkeypatch, face, tmp_path, capfd):
 # the command
 
 def test_predict_paths_ctrl_c_keeps_what_was_read(run, face, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler) # a shell may start tests that ignore Ctrl-C
     for i in range(10): face.save(tmp_path/f"{i}.png")
     seen = itertools.count(1)
     def detector(a): # in threads
@@ -392,6 +393,7 @@ def test_predict_paths_ctrl_c_keeps_what_was_read(run, face, tmp_path):
     handler = signal.getsignal(signal.SIGINT)
     s = predict_paths(tmp_path, Predictor(run, detector, device="cpu", bs=64), out=tmp_path/"r.csv", say=lambda o: None, progress=False)
     assert s["stopped"] and 3 <= s["faces"] == len(pd.read_csv(tmp_path/"r.csv")) <= 4 + os.cpu_count() and s["faces"] < 10 and signal.getsignal(signal.SIGINT) is handler
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")

@@ -216,7 +216,7 @@ def broken(kind, d):
     elif kind == "a picture cut off": replace(pictures/"train_00002_aligned.jpg", (pictures/"train_00002_aligned.jpg").read_bytes()[:-30])
     elif kind == "a name that is no picture's": line("train_00001.txt 3")
     elif kind == "no rows": key.write_text("\n")
-    elif kind == "no text": key.write_bytes(b"\xff\xfe\x00train")
+    elif kind == "no text": key.write_bytes(b"\xff\x00\x80train")
     elif kind == "no test rows": key.write_text("\n".join(o for o in lines if o.startswith("train")))
     elif kind == "no pictures": shutil.rmtree(d/"Image")
     elif kind == "an empty face box": box(d, "9 9 9 20")
