@@ -81,7 +81,7 @@ def make_card(model:torch.nn.Module, about:dict, data:str|Path, sizes:Sequence=R
     t = float(fit_temperature(logp, y)) if len(y) >= ENOUGH else 1.
     logp, y, test = evaluate(dls[2])
     n = TABLE3.get((dataset, "train"))
-    balanced = n and kept(judge((logp - torch.tensor([n[k] for k in classes]).log()).log_softmax(-1), y, classes)) # as Predictor(prior="balanced")
+    balanced = n and kept(judge((logp/t - torch.tensor([n[k] for k in classes]).log()).log_softmax(-1), y, classes)) # as Predictor(prior="balanced")
     before, after = ece_beside(logp, y, t)
     small = accuracy_by_reduced_size({"model": model}, dls[2], sizes)["model"]
     return dict(data=table.layout, protocol=about.get("protocol"), dataset=dataset, recipe=about["recipe"], seed=about["seed"],
