@@ -676,6 +676,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'psr_fer.predict.backends.TorchNetwork.__init__': ( 'predict/backends.html#torchnetwork.__init__',
                                                                                               'psr_fer/predict/backends.py'),
                                           'psr_fer.predict.backends.load_network': ( 'predict/backends.html#load_network',
+                                                                                     'psr_fer/predict/backends.py'),
+                                          'psr_fer.predict.backends.open_session': ( 'predict/backends.html#open_session',
                                                                                      'psr_fer/predict/backends.py')},
             'psr_fer.predict.detect': { 'psr_fer.predict.detect.CenterFace': ( 'predict/detect.html#centerface',
                                                                                'psr_fer/predict/detect.py'),

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np, psr_fer, torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .checkpoints import check_writable, checkpoint_files, load_model, write_whole
+from .checkpoints import check_writable, checkpoint_files, load_model, atomic_write
 from .models.psr import branch_names, fold_bn, raw_scores
+from .predict.backends import open_session
 
 # %% ../nbs/core/13_export.ipynb #89ef371a
 class _Warp(nn.Module): # an STN for images of its nominal size
@@ -117,7 +118,7 @@ def export_model(run:str|Path, # run folder, checkpoint, or "default"
                 input_names=["faces"], output_names=["probabilities", "branches"], opset_version=20, verbose=False)
             program.model.metadata_props.update(properties)
             program.model.producer_name, program.model.producer_version = "psr_fer", psr_fer.__version__
-            write_whole(out, program.save)
+            atomic_write(out, program.save)
     except (ValueError, OSError): raise
     except Exception as e: # the exporter raises many kinds
         raise ValueError(f"{about['config']['arch']} cannot be written as ONNX by torch {torch.__version__} ({_short(e)}).") from e
@@ -132,10 +133,8 @@ def runner(path:str|Path, # ONNX file, or a checkpoint or run folder
         model = ExportModel(*load_model(path), fold).eval()
         return torch.no_grad()(lambda x: model(torch.from_numpy(np.ascontiguousarray(x, np.float32))).numpy())
     if not Path(path).is_file(): raise FileNotFoundError(f"{path} is not there; `psr-fer export` writes it.")
-    ort, = _needs("onnxruntime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3 # as many threads as PyTorch; errors only
-    try: session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    _needs("onnxruntime")
+    try: session = open_session(path, torch.get_num_threads()) # as many threads as PyTorch
     except Exception as e: raise ValueError(f"{path} cannot be run ({_short(e)}); export it again.") from e
     return lambda x: session.run(None, {"faces": np.ascontiguousarray(x, np.float32)})[0]
 
@@ -194,7 +193,7 @@ def quantize(path:str|Path, # float ONNX file
     try:
         with _quietly():
             shape_inference.quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
-            write_whole(out, write)
+            atomic_write(out, write)
     finally: ready.unlink(missing_ok=True)
     return out
 
@@ -247,7 +246,7 @@ def _fill(folder, run): # the folder of a repository
     for o in files: shutil.copyfile(o, folder/f"model{o.suffix}")
     card, body = files[0].with_suffix(".md"), f"# {about['model']} for facial expressions\n\nClasses: {', '.join(about['classes'])}.\n"
     if card.is_file(): body = card.read_text(encoding="utf-8")
-    write_whole(readme, f"{_CARD_HEAD}pipeline_tag: image-classification\ntags:\n- facial-expression-recognition\n---\n{body}")
+    atomic_write(readme, f"{_CARD_HEAD}pipeline_tag: image-classification\ntags:\n- facial-expression-recognition\n---\n{body}")
 
 def _ask_hub(what, repo_id, advice, call): # ValueError with one sentence where the hub does not answer
     hub, = _needs("huggingface_hub")

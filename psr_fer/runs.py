@@ -33,7 +33,7 @@ from .figures import plot_confusion, plot_history, plot_lr_find, save
 from .interpret import accuracy_by_reduced_size, branch_predictions
 from .learner import baseline_learner, block_names, block_rates, fuse_scores, psr_learner, tta_scores, unwrap_model
 from .metrics import ENOUGH, METRICS, ece_before_after, evaluate_scores, fit_temperature
-from .models.backbone import base_network, cut_network, smallest_side
+from .models.backbone import make_backbone, cut_network, smallest_side
 from .models.edsr import EDSR, PUBLISHED, load_edsr, train_sr
 from .models.psr import PSR, Baseline, fit_fusion
 from .recipes import Recipe, changes_of, get_recipe, run_file, run_name, stored_recipe
@@ -208,7 +208,7 @@ def build_model(recipe:Recipe, # everything about the network
 def check_sizes(recipe:Recipe # recipe of a run
                )->None:
     "ValueError where an image of some stage, or its smallest branch, is too small for the backbone; before anything is trained."
-    net, method = base_network(recipe.arch)
+    net, method = make_backbone(recipe.arch)
     low, shared, _ = cut_network(net, recipe.pos, method, recipe.arch)
     n = smallest_side([low, shared])
     for px, k in [*((o[0], 1) for o in recipe.base), (recipe.size, 2**recipe.kstep if recipe.model == "psr" else 1)]:
@@ -477,7 +477,7 @@ def build(run:Run, # run with a recipe
         sr = _edsrs(run, dls)
         seed_all(epoch_seed(run.seed, "build", 1))
         model = build_model(r, n, sr=sr, pretrained=pretrained)
-        if state is not None: run.say(f"the pyramid starts from the baseline: {model.load_base(state)}")
+        if state is not None: run.say(f"the pyramid starts from the baseline: {model.load_baseline(state)}")
     if run.init is not None:
         report = transfer_weights(model, run.classes, run.init)
         kept, fresh = (", ".join(report.pop(o)) or "none" for o in ("kept","fresh"))

@@ -16,14 +16,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from psr_fer.calibration import ENOUGH, ece_beside, fit_temperature
 from psr_fer.checkpoints import atomic_write, load_model, save_model
 from psr_fer.data.loaders import dls_from_table
 from psr_fer.emotions import TABLE3
 from psr_fer.export import export_model
 from psr_fer.interpret import REDUCED_SIZES, accuracy_by_reduced_size
 from psr_fer.learner import fuse_scores, tta_scores
-from psr_fer.metrics import judge
+from psr_fer.metrics import ENOUGH, ece_before_after, evaluate_scores, fit_temperature
 from psr_fer.runs import table_of
 
 INTENDED = ("Naming the expression that people would see in an image of a face, as one of {classes}; for research, teaching and tools "
@@ -75,14 +74,14 @@ def make_card(model:torch.nn.Module, about:dict, data:str|Path, sizes:Sequence=R
     def evaluate(dl, views="none", n=1): # log-probabilities, targets, metrics
         scores, y = tta_scores(model, dl, n, views)
         logp = fuse_scores(model, scores)
-        return logp, y, judge(logp, y, classes)
+        return logp, y, evaluate_scores(logp, y, classes)
     def kept(result): return {k: result[k] for k in ("n", "wa", "ua", "macro_f1", "recall")}
     logp, y, _ = evaluate(dls.valid)
     t = float(fit_temperature(logp, y)) if len(y) >= ENOUGH else 1.
     logp, y, test = evaluate(dls[2])
     n = TABLE3.get((dataset, "train"))
-    balanced = n and kept(judge((logp/t - torch.tensor([n[k] for k in classes]).log()).log_softmax(-1), y, classes)) # as Predictor(prior="balanced")
-    before, after = ece_beside(logp, y, t)
+    balanced = n and kept(evaluate_scores((logp/t - torch.tensor([n[k] for k in classes]).log()).log_softmax(-1), y, classes)) # as Predictor(prior="balanced")
+    before, after = ece_before_after(logp, y, t)
     small = accuracy_by_reduced_size({"model": model}, dls[2], sizes)["model"]
     return dict(data=table.layout, protocol=about.get("protocol"), dataset=dataset, recipe=about["recipe"], seed=about["seed"],
                 test=kept(test), test_balanced=balanced, test_8_views=kept(evaluate(dls[2], "paper", 8)[2]),

@@ -245,12 +245,13 @@ def video_curves(predictor:Predictor, path:str|Path|None, every:int=5)->Iterator
     for n, p in enumerate(predictor.stream(str(path), every=every, video=True, keep=True)):
         if p.error: return (yield message(p.error, True))
         line.add(track(list(p), p.time), p.time, p.image)
-        if n % 20 == 0: yield message(f"{p.time:.0f} seconds of the video read, {len(line.people)} {'person' if len(line.people) == 1 else 'people'} so far.")
+        if n % 20 == 0: yield message(f"{p.time:.0f} seconds of the video read, {people(len(line.people))} so far.")
     if not line.people: return (yield message("No face found in any frame.", True))
     save(plot_timeline(line, Path(path).name), picture := io.BytesIO())
-    who = "one person" if len(line.people) == 1 else f"{len(line.people)} people"
-    yield (f'<img class="film" src="{data_url(Image.open(picture))}" alt="Expressions of {who} over time"><p class="note">Every {every}th frame, averaged over a second. '
+    yield (f'<img class="film" src="{data_url(Image.open(picture))}" alt="Expressions of {people(len(line.people))} over time"><p class="note">Every {every}th frame, averaged over a second. '
            "The height of a colour is the probability of its expression.</p>")
+
+def people(n:int)->str: return "one person" if n == 1 else f"{n} people"
 
 def message(text:str, wrong:bool=False)->str: return f'<p role="status" class="{"wrong" if wrong else "well"}">{escape(text)}</p>'
 

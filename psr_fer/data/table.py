@@ -146,8 +146,7 @@ def look(root:str|Path, # data folder
         try: return (*_pixel_face(full, int(row)).size, True)
         except (OSError, ValueError) as e: return f"has a bad pixel row ({e})"
     try: # decoded, since what breaks here would break a training
-        with open_lazily(full) as im: kind, grey = im.format, is_grey(im.mode)
-        w, h = open_image(full).size
+        with open_lazily(full) as im: kind, grey, (w, h) = im.format, is_grey(im.mode), open_image(im).size
         if kind == "PNG" and _END not in full.read_bytes(): raise OSError("truncated") # which Pillow forgives
     except Exception as e: # Pillow raises many kinds for broken files
         why = str(why_unreadable(e.__cause__ or e, full))

@@ -9,11 +9,11 @@ __all__ = ['STRIDE', 'CENTERFACE', 'DETECTORS', 'Detection', 'square', 'cut_face
 # %% ../../nbs/predict/01_detect.ipynb #59bc0856
 import math, os, threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from PIL import Image
-import psr_fer
+from ..checkpoints import DEFAULT
+from .backends import open_session
 from .images import load_cv2
 
 # %% ../../nbs/predict/01_detect.ipynb #5e766c97
@@ -97,7 +97,7 @@ def map_back(points:np.ndarray, # (...,2) x and y in the view, pixels
     return (points - np.array(view)/2)/scale@np.array([[c, s], [-s, c]]) + place
 
 # %% ../../nbs/predict/01_detect.ipynb #71542dc7
-CENTERFACE = Path(psr_fer.__file__).parent/"assets"/"centerface.onnx" # bundled; where it comes from: centerface.LICENSE next to it
+CENTERFACE = DEFAULT.with_name("centerface.onnx") # bundled; where it comes from: centerface.LICENSE next to it
 
 class CenterFace:
     "Faces by CenterFace, with another look where the first one is unclear."
@@ -107,14 +107,8 @@ class CenterFace:
 
     def __init__(self, pixels:int=400_000, # of a whole image as the network sees it; more: smaller faces, more time
                  score:float=.35, # lowest score of a face in a closer view, in [0,1]
-                 threads:int|None=None): # threads of one call; None: all processors, or OMP_NUM_THREADS
-        try: import onnxruntime as ort
-        except ImportError: raise ImportError("CenterFace needs onnxruntime: pip install onnxruntime, or choose the detector haar.") from None
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
-        options.log_severity_level = 3 # errors only
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0") # waiting threads leave the processor to others
-        self.session = ort.InferenceSession(str(CENTERFACE), options, providers=["CPUExecutionProvider"])
+                 threads:int|None=None): # threads of one call; None: OMP_NUM_THREADS, else all processors
+        self.session = open_session(CENTERFACE, threads, "CenterFace needs onnxruntime: pip install onnxruntime, or choose the detector haar.")
         self.pixels, self.score, self.threads = pixels, score, threads
 
     def __reduce__(self): return type(self), (self.pixels, self.score, self.threads)

@@ -195,10 +195,6 @@ def open_image(what:object, # path, URL, bytes, open file, PIL image, array (H,W
 # %% ../../nbs/predict/00_images.ipynb #71b84346
 _loading = threading.Lock()
 
-_loading = threading.Lock()
-
-_loading = threading.Lock()
-
 def load_cv2()->object: # the module
     "OpenCV, or an ImportError that names the package."
     os.environ.update({k: os.environ.get(k, v) for k, v in dict(OPENCV_LOG_LEVEL="ERROR", OPENCV_FFMPEG_LOGLEVEL="-8").items()}) # we report

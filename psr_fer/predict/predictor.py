@@ -77,8 +77,7 @@ def _prior_ratio(prior, network): # (C,) wanted frequency over frequency in trai
     return np.array([wanted[k]/known[k] for k in network.classes])
 
 def _ahead(items, read, most): # (source, what `read` gives) in order; threads read some images ahead, so that decoding, detection and the network overlap
-    n, waiting = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, deque()
-    n = min(n, most)
+    n, waiting = min(most, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1), deque()
     def done(left):
         while len(waiting) > left:
             source, job = waiting.popleft()

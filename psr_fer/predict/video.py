@@ -14,7 +14,7 @@ from math import hypot
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from ..checkpoints import atomic_write
+from ..checkpoints import atomic_write, part_of
 from ..emotions import class_color
 from .annotate import annotate_faces
 from .detect import overlap
@@ -140,7 +140,7 @@ class VideoWriter:
     "Write frames to an .mp4 file of constant rate."
     def __init__(self, path:str|Path): # .mp4 file
         self.path, self.film, self.waiting, self.n = Path(path), None, None, 0
-        self.part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.mp4")
+        self.part = Path(f"{part_of(self.path)}.mp4") # OpenCV chooses the format by the suffix
 
     def add(self, image:Image.Image, # frame
             time:float # seconds from the start

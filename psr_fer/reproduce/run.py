@@ -15,14 +15,14 @@ from torch import nn
 
 from psr_fer.callbacks import half_precision
 from psr_fer.checkpoints import read_json, write_json
-from psr_fer.data.datasets import counts_beside_paper, detect_dataset, papers_counts, read_dataset, read_folder, sample_images
+from psr_fer.data.datasets import compare_counts, detect_dataset, papers_counts, read_dataset, read_folder, sample_images
 from psr_fer.data.synthetic import synthetic_faces
 from psr_fer.data.loaders import PixelCache, dls_from_table
 from psr_fer.data.table import class_counts, label_prior, split_of
 from psr_fer.emotions import EMOTIONS, IMAGENET_STATS, prior
 from psr_fer.figures import image_grid, plot_branches, plot_classes, plot_confusion, plot_sizes, save, size_counts
 from psr_fer.interpret import by_size, correct_by_reduced_size, discrepancy, gains, mean_by_reduced_size, pixels, plot_faces
-from psr_fer.models.backbone import base_network, smallest_side
+from psr_fer.models.backbone import make_backbone, smallest_side
 from psr_fer.recipes import Recipe, get_recipe, run_file
 from psr_fer.reproduce.paper import DATA_NAMES, EXPERIMENTS, FIGURE_NAMES, NAMES, READER, SIZES, Configuration, configuration_recipe, configurations
 from psr_fer.reproduce.paper import figure_text, reproduce_command, train_command
@@ -242,7 +242,7 @@ def change_recipes(names: Sequence[str], dataset: str, preset: str = "lite", ove
 def change_sizes(dataset: str, preset: str, recipes) -> tuple[int, ...]:
     "The paper's sizes, or the nearest that all networks can take; pixels."
     sizes = SIZES["rafdb"] if dataset == "rafdb" else (32, 48, 64, 32) if preset == "lite" or dataset == "synthetic" else SIZES["ferplus"]
-    least = max(smallest_side([base_network(r.arch)[0]])*(2**r.kstep if r.model == "psr" else 1) for r in recipes)
+    least = max(smallest_side([make_backbone(r.arch)[0]])*(2**r.kstep if r.model == "psr" else 1) for r in recipes)
     return tuple(max(o, least) for o in sizes)
 
 def _size_changes(names, data, dataset, preset, runs, results, out, epochs, seed, overrides, read, dry_run, say):
@@ -271,7 +271,7 @@ def reproduce_data(names, data, results="results", out="figures", labels: str = 
     for name in names:
         held, fig, text = None, None, figure_text(name, dataset)
         if name == "table3":
-            counts, cells, equal = counts_beside_paper(table)
+            counts, cells, equal = compare_counts(table)
             say(counts.to_string())
             held = dict(cells=cells, equal=equal)
         elif name == "table2":
