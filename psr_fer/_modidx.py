@@ -644,6 +644,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'psr_fer.models.stn.pair': ('models/stn.html#pair', 'psr_fer/models/stn.py')},
             'psr_fer.predict.annotate': { 'psr_fer.predict.annotate._draw_bars': ( 'predict/annotate.html#_draw_bars',
                                                                                    'psr_fer/predict/annotate.py'),
+                                          'psr_fer.predict.annotate._draw_turned': ( 'predict/annotate.html#_draw_turned',
+                                                                                     'psr_fer/predict/annotate.py'),
                                           'psr_fer.predict.annotate._font': ('predict/annotate.html#_font', 'psr_fer/predict/annotate.py'),
                                           'psr_fer.predict.annotate._layout': ( 'predict/annotate.html#_layout',
                                                                                 'psr_fer/predict/annotate.py'),

@@ -75,6 +75,16 @@ def turned_corners(box:tuple, # (left, top, right, bottom), pixels
     return [(x + c*u - s*v, y + s*u + c*v) for u, v in ((left - x, top - y), (right - x, top - y), (right - x, bottom - y), (left - x, bottom - y))]
 
 # %% ../../nbs/predict/02_annotate.ipynb #e9b017e4
+def _draw_turned(im, corners, color, line): # outline of a turned box; drawn up to 4 times as large, since Pillow's slanted lines have steps
+    left, top = (math.floor(min(o[i] for o in corners)) - line - 2 for i in (0, 1))
+    size = [math.ceil(max(o[i] for o in corners)) + line + 3 - start for i, start in ((0, left), (1, top))]
+    n = max(1, min(4, 4096//max(size)))
+    points = [((x - left + .5)*n, (y - top + .5)*n) for x, y in corners]
+    for ink, alpha, width in (("#000000", 110, line + 2), (color, 255, line)):
+        mask = Image.new("L", [o*n for o in size])
+        ImageDraw.Draw(mask).line([*points, *points[:2]], alpha, width*n, joint="curve")
+        im.paste(ink, (left, top, left + size[0], top + size[1]), mask.resize(size, Image.Resampling.BOX))
+
 def annotate_faces(image:Image.Image, # upright
                    faces:list, # `Picture` or list of `Face`, of the image
                    top:int=3 # bars per face, of the most probable classes; 0 for none
@@ -91,7 +101,7 @@ def annotate_faces(image:Image.Image, # upright
     pen = ImageDraw.Draw(im, "RGBA")
     for o, (left, top_, right, bottom), turned in zip(faces, boxes, corners, strict=True):
         if getattr(o, "angle", 0):
-            for color, width in (((0, 0, 0, 110), line + 2), (class_color(o.label), line)): pen.line([*turned, *turned[:2]], color, width, joint="curve")
+            _draw_turned(im, turned, class_color(o.label), line)
             continue
         pen.rounded_rectangle((left - 1, top_ - 1, right + 1, bottom + 1), line*2, outline=(0, 0, 0, 110), width=line + 2)
         pen.rounded_rectangle((left, top_, right, bottom), line*2, outline=class_color(o.label), width=line)
