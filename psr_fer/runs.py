@@ -523,17 +523,17 @@ def _finish(run, model, dls): # evaluate, save, record
     r, table, start = run.recipe, run.table, time.perf_counter()
     fused = getattr(model, "fusion", None) is not None
     if fused: model.set_fusion(fit_fusion(*tta_scores(model, dls.valid, 1, "none")))
-    valid, *_ = evaluate_model(model, dls.valid, run.classes, r.views, r.views_n, run.seed)
+    valid, *_ = evaluate_model(model, dls.valid, run.classes, r.tta, r.n_tta, run.seed)
     plain, *of_plain = evaluate_model(model, dls[2], run.classes, "none")
     calibration = _calibration(model, dls.valid, *of_plain)
-    test, scores, targets = evaluate_model(model, dls[2], run.classes, r.views, r.views_n, run.seed)
+    test, scores, targets = evaluate_model(model, dls[2], run.classes, r.tta, r.n_tta, run.seed)
     times, last = _times(run, time.perf_counter() - start), "sgd" if r.sgd_epochs else "fit"
     save_model(model, run.folder/"model.safetensors", classes=run.classes, recipe=r.name, seed=run.seed, protocol=table.protocol, dataset=r.dataset,
-               read=dict(run.read, skip_bad=True) if table.skipped else run.read, grey=table.grey, views=r.views, views_n=r.views_n, **calibration)
+               read=dict(run.read, skip_bad=True) if table.skipped else run.read, grey=table.grey, views=r.tta, views_n=r.n_tta, **calibration)
     write_arrays(run.folder/"test.npz", dict(scores=scores.numpy().astype(np.float16), targets=targets.numpy()))
     record = RunRecord(run_name(r, run.read, run.init), run.seed, test, data=run.data, preset=r.name.partition("+")[0], changed=changes_of(r), read=run.read,
         init=None if run.init is None else str(run.init), valid=valid, test_plain={k: plain[k] for k in METRICS},
-        views="none" if r.views == "none" else f"{r.views} x {r.views_n}",
+        views="none" if r.tta == "none" else f"{r.tta} x {r.n_tta}",
         selected=f"epoch {_best_epoch(run.history, last)['epoch'] + 1} of {r.sgd_epochs or r.epochs} by WA on the validation split; the test split chose nothing",
         weights=starting_weights(r, run.init), parameters=sum(p.numel() for p in model.parameters()), repeated_images=run.repeated, precision=run.precision,
         command=run.command, fusion_weights={k: round(v, 4) for k, v in model.fusion_weights().items()} if fused else {}, **times, **calibration)
@@ -542,7 +542,7 @@ def _finish(run, model, dls): # evaluate, save, record
     save(plot_history({r.name: pd.DataFrame(run.history)}), run.folder/"history.png")
     save(plot_confusion({r.name: test}, run.classes), run.folder/"confusion.png")
     record.save(run.folder/"metrics.json")
-    views = "" if r.views == "none" else f" ({record.views} views; without: WA {plain['wa']:.2%})"
+    views = "" if r.tta == "none" else f" ({record.views} views; without: WA {plain['wa']:.2%})"
     run.say("test: WA {wa:.2%} UA {ua:.2%} macro-F1 {macro_f1:.2%}".format(**test) + f"{views}; {record.minutes} minutes of training; {run.folder}")
     if calibration: run.say(f"calibrated on the validation faces: temperature {record.temperature:.2f}, expected calibration error of the test faces "
                             "{before:.3f} -> {after:.3f}".format(**record.calibration))

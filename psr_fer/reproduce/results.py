@@ -151,7 +151,7 @@ def _rows(s, c, recipe, found): # c: Configuration, found: its records
                            labels=seen(_labels_text(o.data.get("protocol"), o.views) for o in found), commands=tuple(dict.fromkeys(o.command for o in found if o.command)))
     else:
         protocol = dict(s.overrides).get("protocol", "paper") if s.dataset in ("ferplus","synthetic") else None
-        about = dict(weights=starting_weights(recipe), device="", minutes=None, labels=_labels_text(protocol, "none" if recipe.views == "none" else f"{recipe.views} x {recipe.views_n}"), commands=())
+        about = dict(weights=starting_weights(recipe), device="", minutes=None, labels=_labels_text(protocol, "none" if recipe.tta == "none" else f"{recipe.tta} x {recipe.n_tta}"), commands=())
     about["commands"] = about["commands"] or (reproduce_command(s.name, s.preset, s.overrides),)
     paper, spread = dict(c.paper), dict(c.spread)
     for m in [k for k in METRICS if k in paper or k == "wa"]:
